@@ -1,0 +1,89 @@
+"""Read a checkpoint file without running anything that is in it, and rename its weights strictly."""
+
+import pickle
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from hf_gar.errors import HfGarError
+
+# The training sampler's NumPy arrays in PANNs' files. Which module holds the reconstruction depends on the NumPy that
+# wrote the file.
+_RECONSTRUCT = np.empty(0).__reduce__()[0]
+NUMPY_GLOBALS = [
+    (_RECONSTRUCT, "numpy.core.multiarray._reconstruct"),
+    (_RECONSTRUCT, "numpy._core.multiarray._reconstruct"),
+    np.ndarray,
+    np.dtype,
+    *{type(np.dtype(kind)) for kind in ("bool", "int32", "int64", "float32", "float64")},
+]
+
+
+def read_state_dict(path: Path, entry: str | None = None) -> dict[str, torch.Tensor]:
+    """The tensors of a `.safetensors` file or of a PyTorch checkpoint, which is never unpickled freely.
+
+    Args:
+        path: The file.
+        entry: The entry that holds the weights, where the checkpoint has one of that name.
+
+    Raises:
+        HfGarError: The file is missing, damaged, holds more than weights, or a weight is not finite.
+    """
+    if not path.is_file():
+        raise HfGarError(f"{path}: there is no such checkpoint file. Check the path, or pass `--checkpoint official`.")
+    try:
+        if path.suffix == ".safetensors":
+            state_dict = load_file(path)
+        else:
+            with torch.serialization.safe_globals(NUMPY_GLOBALS):
+                state_dict = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise HfGarError(
+            f"{path} was refused: it is damaged, or it is a pickle that would run code when loaded. Nothing of it was "
+            f"run. Get the official file (`--checkpoint official`).\n{str(error).splitlines()[0]}"
+        ) from error
+    except (SafetensorError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise HfGarError(f"{path} cannot be read as a checkpoint, it may be damaged or cut short: {error}") from error
+    if isinstance(state_dict, dict) and entry in state_dict:
+        state_dict = state_dict[entry]
+    if not isinstance(state_dict, dict) or not all(isinstance(value, torch.Tensor) for value in state_dict.values()):
+        raise HfGarError(f"{path} is not a checkpoint: expected a dictionary of tensors.")
+    for key, value in state_dict.items():
+        if not value.isfinite().all():
+            raise HfGarError(f"{path}: the weight {key} has values that are NaN or infinite. Get the file again.")
+    return state_dict
+
+
+def rename_weights(
+    state_dict: dict[str, torch.Tensor], names: dict[str, str], ignored: Iterable[str], path: Path, network: str
+) -> dict[str, torch.Tensor]:
+    """Rename a checkpoint's weights, all of them accounted for.
+
+    Args:
+        state_dict: The checkpoint's weights.
+        names: Their name there -> our name; every one has to be there.
+        ignored: The beginnings of names that we have no use for.
+        path: The checkpoint, for error messages.
+        network: The network that is expected, for error messages.
+
+    Raises:
+        HfGarError: A weight is missing or unexpected.
+    """
+    ignored = tuple(ignored)
+    missing = [key for key in names if key not in state_dict]
+    unexpected = [key for key in state_dict if key not in names and not key.startswith(ignored)]
+    if len(missing) == len(names):
+        raise HfGarError(
+            f"{path} is not a checkpoint of {network}: it has none of its weights. It has "
+            f"{', '.join(list(state_dict)[:3])} ..., expected {', '.join(list(names)[:3])} ..."
+        )
+    if missing or unexpected:
+        raise HfGarError(
+            f"{path} is not a complete checkpoint of {network}. Missing weights: {', '.join(missing) or 'none'}. "
+            f"Unexpected weights: {', '.join(unexpected) or 'none'}."
+        )
+    return {ours: state_dict[theirs] for theirs, ours in names.items()}

@@ -1,0 +1,56 @@
+"""Where the official checkpoints are, with their digests and licences."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class OfficialCheckpoint:
+    """A published checkpoint file; `digests` maps a hashlib algorithm to the hexadecimal digest."""
+
+    model_type: str
+    sampling_rate: int  # in Hz
+    url: str
+    file_name: str
+    digests: dict[str, str]
+    license: str
+    license_name: str
+
+
+OFFICIAL_CHECKPOINTS = (
+    OfficialCheckpoint(
+        model_type="cnn14-fusion",
+        sampling_rate=16000,
+        url="https://zenodo.org/records/3987831/files/Cnn14_16k_mAP%3D0.438.pth?download=1",
+        file_name="Cnn14_16k_mAP=0.438.pth",
+        digests={
+            "md5": "362fc5ff18f1d6ad2f6d464b45893f2c",
+            "sha256": "e2ee543a27919542c2ea03eabaa70b24dcd4e6c8e05621de6b67a94e4c5058e6",
+        },
+        license="cc-by-4.0",
+        license_name="CC BY 4.0",
+    ),
+    OfficialCheckpoint(
+        model_type="cnn14-fusion",
+        sampling_rate=32000,
+        url="https://zenodo.org/records/3987831/files/Cnn14_mAP%3D0.431.pth?download=1",
+        file_name="Cnn14_mAP=0.431.pth",
+        digests={"md5": "541141fa2ee191a88f24a3219fff024e"},
+        license="cc-by-4.0",
+        license_name="CC BY 4.0",
+    ),
+)
+
+
+def official_checkpoint(model_type: str, sampling_rate: int) -> OfficialCheckpoint:
+    """The official checkpoint of a model at a sampling rate in Hz.
+
+    Raises:
+        ValueError: None was published.
+    """
+    rates = {source.sampling_rate: source for source in OFFICIAL_CHECKPOINTS if source.model_type == model_type}
+    if sampling_rate not in rates:
+        raise ValueError(
+            f"There is no official {model_type} checkpoint at {sampling_rate} Hz, only at "
+            f"{', '.join(f'{rate} Hz' for rate in rates)}."
+        )
+    return rates[sampling_rate]

@@ -1,0 +1,5 @@
+"""The error that a user can mend."""
+
+
+class HfGarError(Exception):
+    """What was expected, what came, and what to do; the command line prints it without a traceback."""

@@ -1,0 +1,79 @@
+"""CNN14-Fusion's configuration."""
+
+from .configuration_fusion import FusionConfig, require_positive_integers
+
+# Five 2x2 poolings: one embedding frame is made of 32 mel frames, which is also the least that the network takes.
+MEL_FRAMES_PER_FRAME = 32
+
+
+class Cnn14FusionConfig(FusionConfig):
+    """The configuration of a `Cnn14FusionModel`.
+
+    CNN14 (Kong et al., "PANNs", 2020) has six convolutional blocks, numbered from 1. Blocks 3 and 6 are the fusion of
+    the paper (Niizumi et al., 2022, table III).
+
+    Args:
+        fusion_layers: The blocks whose outputs are concatenated, from 1 to 6; None for CNN14's own embedding (`fc1`).
+        depth: The deepest block whose weights the model holds, 1 to 6, or 7 for `fc1` as well; by default the deepest
+            one that is used.
+        channels: The channels of each block.
+        num_mel_bins: The mel bins of the input, at least 32.
+        sampling_rate: Of the recordings that the network was trained on, in Hz.
+        hop_length: From one mel frame to the next, in samples.
+        dropout: The probability of dropout after each block in training.
+    """
+
+    model_type = "cnn14-fusion"
+
+    def __init__(
+        self,
+        fusion_layers: list[int] | None = (3, 6),
+        depth: int | None = None,
+        channels: list[int] = (64, 128, 256, 512, 1024, 2048),
+        num_mel_bins: int = 64,
+        sampling_rate: int = 16000,
+        hop_length: int = 160,
+        dropout: float = 0.2,
+        **kwargs,
+    ):
+        require_positive_integers(num_mel_bins=num_mel_bins, sampling_rate=sampling_rate, hop_length=hop_length)
+        if len(channels) != 6:
+            raise ValueError(f"channels has to name the channels of CNN14's 6 blocks, not {list(channels)}.")
+        require_positive_integers(**{f"channels[{block}]": size for block, size in enumerate(channels)})
+        if num_mel_bins < 32:
+            raise ValueError(f"num_mel_bins has to be at least 32, since CNN14 halves them 5 times, not {num_mel_bins}.")
+        if isinstance(dropout, str) or not 0 <= dropout < 1:
+            raise ValueError(f"dropout is a probability, at least 0 and below 1, not {dropout!r}.")
+        self.channels = list(channels)
+        self.num_mel_bins = num_mel_bins
+        self.sampling_rate = sampling_rate
+        self.hop_length = hop_length
+        self.dropout = dropout
+        if isinstance(fusion_layers, tuple):
+            fusion_layers = list(fusion_layers)
+        super().__init__(fusion_layers=fusion_layers, depth=depth, **kwargs)
+
+    @property
+    def valid_layers(self) -> tuple[int, ...]:
+        return tuple(range(1, len(self.channels) + 1))
+
+    @property
+    def unfused_depth(self) -> int:
+        return len(self.channels) + 1
+
+    @property
+    def layer_sizes(self) -> dict[int, int]:
+        # Each block but the last halves the frequencies.
+        return {
+            block: channels * (self.num_mel_bins >> min(block, len(self.channels) - 1))
+            for block, channels in enumerate(self.channels, start=1)
+        }
+
+    @property
+    def unfused_size(self) -> int:
+        return self.channels[-1]
+
+    @property
+    def frame_hop_s(self) -> float:
+        """From one frame embedding to the next, in seconds."""
+        return MEL_FRAMES_PER_FRAME * self.hop_length / self.sampling_rate
