@@ -58,7 +58,7 @@ def _front_end(checkpoint: dict[str, torch.Tensor], path: Path) -> dict[str, int
         )
     front_end = FRONT_ENDS[n_fft]
     theirs = checkpoint.get(MEL_FILTERS)
-    # A filter bank has no negative entry; what has is a stand-in, which says nothing of the front end.
+    # Mel filters have no negative value: where there is one, the file holds something else in their place.
     if theirs is not None and (theirs >= 0).all():
         settings = {key: value for key, value in front_end.items() if key != "hop_length"}
         ours = slaney_mel_filters(num_mel_bins=theirs.shape[-1], **settings)

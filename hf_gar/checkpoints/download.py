@@ -1,7 +1,6 @@
 """Fetch an official checkpoint: resumable, checked by digest, in place only when it is whole."""
 
 import hashlib
-import os
 from pathlib import Path
 
 from huggingface_hub.constants import HF_HOME
@@ -52,5 +51,4 @@ def download(source: OfficialCheckpoint, folder: Path = DOWNLOADS) -> Path:
                 f"The file from {source.url} is not the published one: its {algorithm} is {found}, expected "
                 f"{expected}. It was deleted; run the command again."
             )
-    os.replace(partial, path)
-    return path
+    return partial.replace(path)

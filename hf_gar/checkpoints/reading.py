@@ -3,6 +3,7 @@
 import pickle
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from hf_gar.errors import HfGarError
 # The training sampler's NumPy arrays in PANNs' files. Which module holds the reconstruction depends on the NumPy that
 # wrote the file.
 _RECONSTRUCT = np.empty(0).__reduce__()[0]
-NUMPY_GLOBALS = [
+NUMPY_GLOBALS: list[Any] = [
     (_RECONSTRUCT, "numpy.core.multiarray._reconstruct"),
     (_RECONSTRUCT, "numpy._core.multiarray._reconstruct"),
     np.ndarray,
@@ -37,10 +38,10 @@ def read_state_dict(path: Path, entry: str | None = None) -> dict[str, torch.Ten
         raise HfGarError(f"{path}: there is no such checkpoint file. Check the path, or pass `--checkpoint official`.")
     try:
         if path.suffix == ".safetensors":
-            state_dict = load_file(path)
+            checkpoint: Any = load_file(path)
         else:
             with torch.serialization.safe_globals(NUMPY_GLOBALS):
-                state_dict = torch.load(path, map_location="cpu", weights_only=True)
+                checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise HfGarError(
             f"{path} was refused: it is damaged, or it is a pickle that would run code when loaded. Nothing of it was "
@@ -48,8 +49,7 @@ def read_state_dict(path: Path, entry: str | None = None) -> dict[str, torch.Ten
         ) from error
     except (SafetensorError, RuntimeError, EOFError, ValueError, KeyError) as error:
         raise HfGarError(f"{path} cannot be read as a checkpoint, it may be damaged or cut short: {error}") from error
-    if isinstance(state_dict, dict) and entry in state_dict:
-        state_dict = state_dict[entry]
+    state_dict = checkpoint.get(entry, checkpoint) if isinstance(checkpoint, dict) else checkpoint
     if not isinstance(state_dict, dict) or not all(isinstance(value, torch.Tensor) for value in state_dict.values()):
         raise HfGarError(f"{path} is not a checkpoint: expected a dictionary of tensors.")
     for key, value in state_dict.items():

@@ -5,7 +5,7 @@ import os
 import re
 import urllib.request
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -42,7 +42,7 @@ class Recording(NamedTuple):
     blocks: Iterator[np.ndarray]
 
 
-def load_audio(source: object, sampling_rate: int) -> np.ndarray:
+def load_audio(source: Any, sampling_rate: int) -> np.ndarray:
     """Read a recording as a mono waveform.
 
     Args:
@@ -66,7 +66,7 @@ def load_audio(source: object, sampling_rate: int) -> np.ndarray:
     return waveform
 
 
-def open_recording(source: object) -> Recording:
+def open_recording(source: Any) -> Recording:
     """Open what `load_audio` takes, without reading it whole where it is a file."""
     if isinstance(source, (str, os.PathLike)):
         name = os.fspath(source)
@@ -85,7 +85,7 @@ def open_recording(source: object) -> Recording:
     return Recording("the waveform", None, iter([mix_to_mono(source, "the waveform")]))
 
 
-def mix_to_mono(waveform: object, name: str) -> np.ndarray:
+def mix_to_mono(waveform: Any, name: str) -> np.ndarray:
     """Average the channels of a waveform (samples,) or (channels, samples) into (samples,), float32."""
     waveform = as_float_array(waveform, name)
     if waveform.ndim == 1:
@@ -98,7 +98,7 @@ def mix_to_mono(waveform: object, name: str) -> np.ndarray:
     return waveform.mean(axis=0)
 
 
-def as_float_array(waveform: object, name: str) -> np.ndarray:
+def as_float_array(waveform: Any, name: str) -> np.ndarray:
     """A waveform (array, tensor or list of floats) as a float32 array; an AudioError for anything else."""
     if hasattr(waveform, "detach"):
         waveform = waveform.detach().cpu().float().numpy()
@@ -224,7 +224,7 @@ def _open_with_torchcodec(file: str | io.BytesIO, name: str, why: str) -> Record
     return _open_decoder(decoder, name)
 
 
-def _open_decoder(decoder: object, name: str) -> Recording:
+def _open_decoder(decoder: Any, name: str) -> Recording:
     try:
         samples = decoder.get_all_samples()
     except RuntimeError as error:

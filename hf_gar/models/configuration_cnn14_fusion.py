@@ -1,5 +1,7 @@
 """CNN14-Fusion's configuration."""
 
+from collections.abc import Sequence
+
 from .configuration_fusion import FusionConfig, require_positive_integers
 
 # Five 2x2 poolings: one embedding frame is made of 32 mel frames, which is also the least that the network takes.
@@ -27,9 +29,9 @@ class Cnn14FusionConfig(FusionConfig):
 
     def __init__(
         self,
-        fusion_layers: list[int] | None = (3, 6),
+        fusion_layers: Sequence[int] | None = (3, 6),
         depth: int | None = None,
-        channels: list[int] = (64, 128, 256, 512, 1024, 2048),
+        channels: Sequence[int] = (64, 128, 256, 512, 1024, 2048),
         num_mel_bins: int = 64,
         sampling_rate: int = 16000,
         hop_length: int = 160,
@@ -41,7 +43,7 @@ class Cnn14FusionConfig(FusionConfig):
             raise ValueError(f"channels has to name the channels of CNN14's 6 blocks, not {list(channels)}.")
         require_positive_integers(**{f"channels[{block}]": size for block, size in enumerate(channels)})
         if num_mel_bins < 32:
-            raise ValueError(f"num_mel_bins has to be at least 32, since CNN14 halves them 5 times, not {num_mel_bins}.")
+            raise ValueError(f"num_mel_bins has to be at least 32, as CNN14 halves them 5 times, not {num_mel_bins}.")
         if isinstance(dropout, str) or not 0 <= dropout < 1:
             raise ValueError(f"dropout is a probability, at least 0 and below 1, not {dropout!r}.")
         self.channels = list(channels)
@@ -49,8 +51,6 @@ class Cnn14FusionConfig(FusionConfig):
         self.sampling_rate = sampling_rate
         self.hop_length = hop_length
         self.dropout = dropout
-        if isinstance(fusion_layers, tuple):
-            fusion_layers = list(fusion_layers)
         super().__init__(fusion_layers=fusion_layers, depth=depth, **kwargs)
 
     @property

@@ -1,5 +1,7 @@
 """What the configurations of the three fusion models share: the choice of layers and what follows from it."""
 
+from collections.abc import Sequence
+
 from transformers import PretrainedConfig
 
 from .fusion import resolve_fusion_layers
@@ -34,17 +36,14 @@ class FusionConfig(PretrainedConfig):
 
     _auto_class = "AutoConfig"
 
-    def __init__(self, fusion_layers: list[int] | None = None, depth: int | None = None, **kwargs):
+    def __init__(self, fusion_layers: Sequence[int] | None = None, depth: int | None = None, **kwargs):
         kwargs.setdefault("custom_pipelines", CUSTOM_PIPELINES)
         super().__init__(**kwargs)
-        self.fusion_layers = fusion_layers
-        if depth is None:
-            deepest = self.unfused_depth
-            depth = deepest if fusion_layers is None else resolve_fusion_layers(
-                fusion_layers, self.valid_layers, deepest
-            )[-1]
-        self.depth = depth
-        self.fused_layers  # noqa: B018 - raises where the choice of layers is wrong
+        self.fusion_layers = list(fusion_layers) if isinstance(fusion_layers, tuple) else fusion_layers
+        self.depth = self.unfused_depth if depth is None else depth
+        fused_layers = self.fused_layers
+        if depth is None and fused_layers:
+            self.depth = fused_layers[-1]
 
     @property
     def valid_layers(self) -> tuple[int, ...]:

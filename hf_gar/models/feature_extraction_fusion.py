@@ -1,6 +1,7 @@
 """What the feature extractors of the three fusion models share: checks, batches, padding, frame times."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -87,7 +88,7 @@ class FusionFeatureExtractor(SequenceFeatureExtractor):
         """The centre of each of a clip's first `num_frames` frame embeddings, in seconds, (frame,)."""
         raise AttributeError(f"{type(self).__name__} has to define frame_times.")
 
-    def _as_batch(self, audio: object) -> list[tuple[object, str]]:
+    def _as_batch(self, audio: Any) -> list[tuple[Any, str]]:
         """The waveforms of a call, each with the name that an error calls it by."""
         is_list = isinstance(audio, (list, tuple))
         if is_list and not audio:
@@ -98,7 +99,7 @@ class FusionFeatureExtractor(SequenceFeatureExtractor):
             raise AudioError(f"The feature extractor takes waveforms, not text ({audio[0]!r}); see `load_audio`.")
         return [(audio, "the waveform")]
 
-    def _prepare(self, waveform: object, name: str) -> torch.Tensor:
+    def _prepare(self, waveform: Any, name: str) -> torch.Tensor:
         """Check a waveform and pad it to the least that the network takes; (samples,)."""
         array = as_float_array(waveform, name)
         if array.ndim != 1:

@@ -24,7 +24,7 @@ def resolve_fusion_layers(fusion_layers: Sequence[int], valid_layers: Sequence[i
     if not isinstance(fusion_layers, Sequence) or isinstance(fusion_layers, str):
         raise ValueError(f"fusion_layers has to be a list of layer numbers or None, not {fusion_layers!r}; {valid}.")
     if not fusion_layers:
-        raise ValueError(f"fusion_layers is empty: name at least one layer, or None for the unfused embedding; {valid}.")
+        raise ValueError(f"fusion_layers is empty: name a layer, or None for the unfused embedding; {valid}.")
     unknown = [layer for layer in fusion_layers if type(layer) is not int or layer not in valid_layers]
     if unknown:
         raise ValueError(f"fusion_layers={list(fusion_layers)} has unknown layers {unknown}; {valid}.")

@@ -83,17 +83,16 @@ class Cnn14FusionModel(FusionModel):
         lengths = self._lengths(input_features, attention_mask)
         x = self.bn0(input_features.to(self.dtype).transpose(1, 2)).transpose(1, 2)[:, None]
         # Where no clip is padded there is nothing to mask.
-        step_lengths = None if bool((lengths == x.shape[2]).all()) else lengths
-        x = zero_after(x, step_lengths)
-        steps_per_frame = MEL_FRAMES_PER_FRAME
+        is_padded = not bool((lengths == x.shape[2]).all())
+        x = zero_after(x, lengths if is_padded else None)
+        reduction = 1  # spectrogram frames in a time step of x
         layers = []
         deepest = self.fused_layers[-1] if self.fused_layers else len(self.blocks)
         for number, block in enumerate(self.blocks[:deepest], start=1):
-            x = block(x, step_lengths)
-            steps_per_frame //= block.pooling
-            step_lengths = None if step_lengths is None else step_lengths // block.pooling
+            x = block(x, lengths // reduction if is_padded else None)
+            reduction = min(2 * reduction, MEL_FRAMES_PER_FRAME)
             if number in self.fused_layers:
-                layers.append(tap_to_frames(x, steps_per_frame))
+                layers.append(tap_to_frames(x, MEL_FRAMES_PER_FRAME // reduction))
             x = self.dropout(x)
         if not self.fused_layers:
             layers.append(x.mean(3).transpose(1, 2))
@@ -102,7 +101,7 @@ class Cnn14FusionModel(FusionModel):
 
     def pool(self, frames: torch.Tensor, frame_mask: torch.Tensor) -> torch.Tensor:
         pooled = pool_frames(frames, frame_mask)
-        return pooled if self.fused_layers else self.fc1(pooled).relu()
+        return pooled if self.fc1 is None or self.fused_layers else self.fc1(pooled).relu()
 
     def _lengths(self, input_features: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
         """The clips' own spectrogram frames, (batch,)."""

@@ -97,8 +97,6 @@ class FusionModel(PreTrainedModel):
             hidden_states=tuple(layers) if output_hidden_states else None,
         )
 
-    def encode_frames(
-        self, input_features: torch.Tensor, attention_mask: torch.Tensor | None = None
-    ) -> torch.Tensor:
+    def encode_frames(self, input_features: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
         """The frame embeddings in the layout of the original code, (batch, D, frame)."""
         return self(input_features, attention_mask=attention_mask).last_hidden_state.transpose(1, 2)

@@ -1,0 +1,76 @@
+"""Embed a dataset of the `datasets` library."""
+
+from typing import Any
+
+import datasets
+
+from hf_gar.embedding.embedder import AudioEmbedder
+from hf_gar.errors import HfGarError
+
+
+def embed_dataset(
+    dataset: datasets.Dataset,
+    model: Any,
+    feature_extractor: Any = None,
+    *,
+    batch_size: int = 16,
+    audio_column: str | None = None,
+    **embedder_options: Any,
+) -> datasets.Dataset:
+    """Add an embedding to every row of a dataset.
+
+    Args:
+        dataset: Its recordings may be an `Audio` column, paths, bytes or waveforms.
+        model: A model repository (a folder, or a name on the Hub), or a model.
+        feature_extractor: Where `model` is a model: its feature extractor.
+        batch_size: How many recordings pass through the model at a time.
+        audio_column: The column with the recordings; by default the first `Audio` column, or "audio".
+        embedder_options: More arguments of `AudioEmbedder`.
+
+    Returns:
+        The dataset without its recordings, with the columns "embedding", (D,) float32, and "duration_s".
+
+    Raises:
+        HfGarError: There is no such column, or no such model.
+        AudioError: A recording cannot be read (unless `on_error="record"`).
+    """
+    audio_column = audio_column or find_audio_column(dataset.features)
+    embedder = AudioEmbedder(model, feature_extractor, audio_column=audio_column, **embedder_options)
+    return map_dataset(dataset, embedder, batch_size)
+
+
+def find_audio_column(features: datasets.Features) -> str:
+    """The first `Audio` column, or "audio"."""
+    return next((name for name, feature in features.items() if isinstance(feature, datasets.Audio)), "audio")
+
+
+def map_dataset(
+    dataset: datasets.Dataset, embedder: AudioEmbedder, batch_size: int, cache_file_name: str | None = None
+) -> datasets.Dataset:
+    """`dataset.map` with an embedder; the result is kept in `cache_file_name` where one is given.
+
+    Raises:
+        HfGarError: The dataset lacks the embedder's column, or has one that the embedder adds.
+    """
+    column = embedder.audio_column
+    if column not in dataset.column_names:
+        raise HfGarError(
+            f"The dataset has no column {column!r} with recordings, only {', '.join(map(repr, dataset.column_names))}. "
+            "Name the right one as audio_column."
+        )
+    features = embedder.output_features(dataset.features)
+    added = {"embedding", "duration_s", "error"} & set(dataset.column_names)
+    if added:
+        raise HfGarError(f"The dataset already has a column {', '.join(sorted(added))}. Rename or remove it first.")
+    if isinstance(dataset.features[column], datasets.Audio):
+        dataset = dataset.cast_column(column, datasets.Audio(decode=False))  # decoded here, where errors are named
+    return dataset.map(
+        embedder,
+        batched=True,
+        batch_size=batch_size,
+        writer_batch_size=batch_size,
+        remove_columns=column,
+        features=features,
+        cache_file_name=cache_file_name,
+        desc="Embedding",
+    )

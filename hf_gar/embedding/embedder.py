@@ -1,0 +1,147 @@
+"""The function that `datasets.map` calls: recordings in, embeddings out."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import datasets
+import numpy as np
+import torch
+
+from hf_gar.errors import HfGarError
+from hf_gar.hub.load import Repository, find_repository
+from hf_gar.models import FusionFeatureExtractor, FusionModel
+from hf_gar.models.audio_loading import AudioError, load_audio
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class AudioEmbedder:
+    """A callable for `dataset.map(embedder, batched=True)`, which adds the columns "embedding" and "duration_s".
+
+    It can be pickled, takes `num_proc` and `with_rank` (one GPU a process), loads its model once in each process, and
+    hashes by the model's name, revision, weights and settings, so that the cache of `map` hits.
+
+    ```python
+    embedder = AudioEmbedder("org/cnn14-fusion")
+    dataset = dataset.map(embedder, batched=True, batch_size=16, remove_columns="audio")
+    ```
+
+    Args:
+        model: A model repository (a folder, or a name on the Hub), or a model.
+        feature_extractor: Where `model` is a model: its feature extractor.
+        revision: A branch, tag or commit, for a name on the Hub.
+        device: As in PyTorch; by default a GPU where there is one.
+        dtype: The model's: "float32", "bfloat16" or "float16". The embeddings are always float32.
+        model_kwargs: Fields of the model's configuration to replace, such as {"fusion_layers": [2, 5]}.
+        audio_column: The column with the recordings, decoded or not.
+        on_error: What to do with a recording that cannot be read: "raise" an error that names it, or "record" the
+            reason in the column "error" and leave the embedding empty.
+    """
+
+    def __init__(
+        self,
+        model: str | Path | FusionModel,
+        feature_extractor: FusionFeatureExtractor | None = None,
+        *,
+        revision: str | None = None,
+        device: str | torch.device | None = None,
+        dtype: str = "float32",
+        model_kwargs: dict[str, Any] | None = None,
+        audio_column: str = "audio",
+        on_error: Literal["raise", "record"] = "raise",
+    ):
+        if dtype not in DTYPES:
+            raise ValueError(f"dtype has to be one of {', '.join(DTYPES)}, not {dtype!r}.")
+        self.device = None if device is None else str(device)
+        self.dtype = dtype
+        self.audio_column = audio_column
+        self.on_error = on_error
+        self.repository: Repository | None = None
+        self.model_kwargs = model_kwargs or {}
+        self._model: FusionModel | None = None
+        if isinstance(model, FusionModel):
+            if feature_extractor is None:
+                raise ValueError("A model comes with its feature extractor: pass feature_extractor as well.")
+            if self.model_kwargs:
+                raise ValueError("model_kwargs goes with a repository's name; a model is already built.")
+            self._given_model: FusionModel | None = model
+            self.feature_extractor = feature_extractor
+            self.config = model.config
+        else:
+            self._given_model = None
+            self.repository = find_repository(model, revision)
+            self.feature_extractor = feature_extractor or self.repository.load_feature_extractor()
+            self.config = self.repository.load_config(**self.model_kwargs)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A process that unpickles this loads its own model; and `datasets` hashes the pickle.
+        return {**self.__dict__, "_model": None}
+
+    def __call__(self, batch: dict[str, list], rank: int | None = None) -> dict[str, list]:
+        """Embed the recordings of a batch of rows; `rank` is the process, where `map` runs `with_rank`."""
+        if self.audio_column not in batch:
+            raise HfGarError(
+                f"There is no column {self.audio_column!r} to embed, only {', '.join(map(repr, batch))}. "
+                "Name the one with the recordings as audio_column."
+            )
+        waveforms, errors = self._load_waveforms(batch[self.audio_column])
+        embeddings = iter(self.embed([waveform for waveform in waveforms if waveform is not None], rank))
+        rate = self.feature_extractor.sampling_rate
+        columns = {
+            "embedding": [None if waveform is None else next(embeddings) for waveform in waveforms],
+            "duration_s": [None if waveform is None else len(waveform) / rate for waveform in waveforms],
+        }
+        return columns if self.on_error == "raise" else {**columns, "error": errors}
+
+    def embed(self, waveforms: Sequence[np.ndarray], rank: int | None = None) -> np.ndarray:
+        """The embeddings (batch, D), float32, of mono waveforms (samples,) at the model's rate."""
+        if not waveforms:
+            return np.empty((0, self.config.embedding_size), np.float32)
+        model = self._load_model(rank)
+        inputs = self.feature_extractor(
+            list(waveforms), sampling_rate=self.feature_extractor.sampling_rate, return_tensors="pt"
+        )
+        with torch.inference_mode():
+            return model(**inputs.to(model.device)).pooler_output.float().cpu().numpy()
+
+    def output_features(self, features: datasets.Features) -> datasets.Features:
+        """The columns of a mapped dataset that had `features`, without its audio."""
+        kept = {name: feature for name, feature in features.items() if name != self.audio_column}
+        kept["embedding"] = datasets.List(datasets.Value("float32"), length=self.config.embedding_size)
+        kept["duration_s"] = datasets.Value("float64")
+        if self.on_error == "record":
+            kept["error"] = datasets.Value("string")
+        return datasets.Features(kept)
+
+    def _load_waveforms(self, sources: list) -> tuple[list[np.ndarray | None], list[str | None]]:
+        waveforms: list[np.ndarray | None] = []
+        errors: list[str | None] = []
+        for source in sources:
+            try:
+                waveforms.append(load_audio(source, self.feature_extractor.sampling_rate))
+                errors.append(None)
+            except (AudioError, OSError) as error:
+                if self.on_error == "raise":
+                    raise
+                waveforms.append(None)
+                errors.append(str(error))
+        return waveforms, errors
+
+    def _load_model(self, rank: int | None) -> FusionModel:
+        if self._model is None:
+            if self._given_model is None:
+                assert self.repository is not None
+                self._model = self.repository.load_model(DTYPES[self.dtype], **self.model_kwargs)
+            else:
+                self._model = self._given_model.eval()
+            self._model.to(self._choose_device(rank))
+        return self._model
+
+    def _choose_device(self, rank: int | None) -> torch.device:
+        if self.device is not None:
+            return torch.device(self.device)
+        accelerator = torch.accelerator.current_accelerator(check_available=True)
+        if accelerator is None:
+            return torch.device("cpu")
+        return torch.device(accelerator.type, (rank or 0) % torch.accelerator.device_count())

@@ -1,0 +1,1 @@
+"""A model repository as a folder: make one from a checkpoint, describe it, load it without running its code."""

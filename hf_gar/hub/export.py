@@ -1,0 +1,59 @@
+"""Make a model repository of a checkpoint."""
+
+from pathlib import Path
+from typing import Any
+
+from hf_gar.checkpoints import CONVERTERS
+from hf_gar.checkpoints.download import download, file_digest
+from hf_gar.checkpoints.sources import official_checkpoint
+from hf_gar.errors import HfGarError
+from hf_gar.files import require_new_folder, whole_folder
+from hf_gar.hub.card import render_card
+from hf_gar.models import MODEL_CLASSES
+
+OFFICIAL = "official"
+
+
+def export_repository(
+    model_type: str, checkpoint: str | Path, output: str | Path, sampling_rate: int | None = None, **config: Any
+) -> Path:
+    """Write a folder that is a complete model repository: configuration, weights, code and card.
+
+    Args:
+        model_type: As in `MODEL_CLASSES`, for example "cnn14-fusion".
+        checkpoint: A checkpoint file, or "official" to download the published one.
+        output: The folder to write, which must not hold anything yet.
+        sampling_rate: The rate of the network, in Hz, where there are several; by default that of the file, and
+            16,000 for the official one.
+        config: Fields of the model's configuration, such as `fusion_layers` and `depth`.
+
+    Returns:
+        `output`.
+
+    Raises:
+        HfGarError: The checkpoint or the folder will not do; the message says why.
+        ValueError: A field of the configuration is wrong.
+    """
+    output = Path(output)
+    classes = MODEL_CLASSES[model_type]
+    require_new_folder(output)
+    if checkpoint == OFFICIAL:
+        path = download(official_checkpoint(model_type, sampling_rate or 16000))
+    else:
+        path = Path(checkpoint)
+    converted = CONVERTERS[model_type](path)
+    feature_extractor = classes.feature_extractor(**converted.feature_extractor)
+    if sampling_rate not in (None, feature_extractor.sampling_rate):
+        raise HfGarError(
+            f"{path} is the network for {feature_extractor.sampling_rate} Hz, not for {sampling_rate} Hz. Leave "
+            "--sampling-rate out, or choose another file."
+        )
+    model = classes.model.from_pretrained(
+        None, config=classes.config(**converted.config, **config), state_dict=converted.state_dict
+    )
+    card = render_card(model.config, feature_extractor, path.name, file_digest(path, "sha256"))
+    with whole_folder(output) as folder:
+        model.save_pretrained(folder)
+        feature_extractor.save_pretrained(folder)
+        card.save(folder / "README.md")
+    return output

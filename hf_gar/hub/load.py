@@ -1,0 +1,107 @@
+"""Find a model repository, here or on the Hub, and load it with the installed classes: its own code is not run."""
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import (
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+from hf_gar.checkpoints.download import file_digest
+from hf_gar.errors import HfGarError
+from hf_gar.models import MODEL_CLASSES, FusionConfig, FusionFeatureExtractor, FusionModel, ModelClasses
+
+# All that is read of a repository.
+FILES = ["config.json", "preprocessor_config.json", "*.safetensors", "*.safetensors.index.json"]
+
+
+@dataclass(frozen=True)
+class Repository:
+    """A model repository on this machine; `revision` is the commit where it came from the Hub."""
+
+    name: str
+    revision: str | None
+    folder: Path
+    weights_sha256: str
+
+    @property
+    def classes(self) -> ModelClasses:
+        """The installed classes of its model."""
+        config = json.loads((self.folder / "config.json").read_text(encoding="utf-8"))
+        return MODEL_CLASSES[config["model_type"]]
+
+    def load_config(self, **config: Any) -> FusionConfig:
+        """The configuration; `config` replaces fields of it. A ValueError where the choice of layers is wrong."""
+        loaded = self.classes.config.from_pretrained(self.folder, **config)
+        loaded.fused_layers  # noqa: B018 - raises where the choice of layers is wrong
+        return loaded
+
+    def load_model(self, dtype: torch.dtype = torch.float32, **config: Any) -> FusionModel:
+        """The model in evaluation mode; `config` replaces fields of its configuration, such as `fusion_layers`."""
+        model = self.classes.model.from_pretrained(self.folder, dtype=dtype, use_safetensors=True, **config)
+        # Convolutions are faster in this layout on processors and GPUs alike.
+        return model.eval().to(memory_format=torch.channels_last)
+
+    def load_feature_extractor(self) -> FusionFeatureExtractor:
+        return self.classes.feature_extractor.from_pretrained(self.folder)
+
+
+def find_repository(name: str | Path, revision: str | None = None) -> Repository:
+    """Find a model repository: a folder, or one on the Hub, of which the configuration and weights are fetched.
+
+    Args:
+        name: The folder's path, or "organisation/name".
+        revision: A branch, tag or commit on the Hub.
+
+    Raises:
+        HfGarError: There is none of that name, or it is no repository of a model that hf_gar has.
+    """
+    folder, commit = Path(name), None
+    if not folder.is_dir():
+        folder, commit = _fetch(str(name), revision)
+    elif revision is not None:
+        raise HfGarError(f"{name} is a folder, which has no revision {revision!r}. Leave --revision out.")
+    config = folder / "config.json"
+    try:
+        model_type = json.loads(config.read_text(encoding="utf-8")).get("model_type")
+    except FileNotFoundError as error:
+        raise HfGarError(
+            f"{name} is no model repository: it has no config.json. Make one with `hf-gar export`."
+        ) from error
+    except (ValueError, AttributeError) as error:
+        raise HfGarError(f"{config} is damaged: {error}. Export or download the repository again.") from error
+    if model_type not in MODEL_CLASSES:
+        raise HfGarError(f"{name} holds a model of the type {model_type!r}; hf_gar has {', '.join(MODEL_CLASSES)}.")
+    weights = sorted(folder.glob("*.safetensors"))
+    if not weights:
+        raise HfGarError(f"{name} has no weights (model.safetensors). Export or download the repository again.")
+    digests = "".join(file_digest(path, "sha256") for path in weights)
+    digest = digests if len(weights) == 1 else hashlib.sha256(digests.encode()).hexdigest()
+    return Repository(str(name), commit, folder, digest)
+
+
+def _fetch(name: str, revision: str | None) -> tuple[Path, str]:
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+        raise HfGarError(f"{name}: there is no such folder, and on the Hub a model is named organisation/name.")
+    try:
+        folder = Path(snapshot_download(name, revision=revision, allow_patterns=FILES))
+    except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError) as error:
+        raise HfGarError(
+            f"{name} (revision {revision or 'main'}) is neither a folder here nor a model on the Hub that you can "
+            "read. Check the name, and log in with `hf auth login` if it is private."
+        ) from error
+    except LocalEntryNotFoundError as error:
+        raise HfGarError(
+            f"{name} is not a folder here, and the Hub could not be reached to fetch it. Check the network "
+            "(HF_HUB_OFFLINE, HF_ENDPOINT), or pass a folder."
+        ) from error
+    return folder, folder.name
