@@ -1,6 +1,7 @@
 """Read a checkpoint file without running anything that is in it, and rename its weights strictly."""
 
 import pickle
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,11 @@ from safetensors.torch import load_file
 
 from hf_gar.errors import HfGarError
 
-# The training sampler's NumPy arrays in PANNs' files. Which module holds the reconstruction depends on the NumPy that
-# wrote the file.
-_RECONSTRUCT = np.empty(0).__reduce__()[0]
+# What PyTorch has to know to read the training sampler's NumPy values in PANNs' files. Which module makes them depends
+# on the NumPy that wrote the file.
 NUMPY_GLOBALS: list[Any] = [
-    (_RECONSTRUCT, "numpy.core.multiarray._reconstruct"),
-    (_RECONSTRUCT, "numpy._core.multiarray._reconstruct"),
+    *((np.empty(0).__reduce__()[0], f"{module}.multiarray._reconstruct") for module in ("numpy.core", "numpy._core")),
+    *((np.float64(0).__reduce__()[0], f"{module}.multiarray.scalar") for module in ("numpy.core", "numpy._core")),
     np.ndarray,
     np.dtype,
     *{type(np.dtype(kind)) for kind in ("bool", "int32", "int64", "float32", "float64")},
@@ -43,10 +43,11 @@ def read_state_dict(path: Path, entry: str | None = None) -> dict[str, torch.Ten
             with torch.serialization.safe_globals(NUMPY_GLOBALS):
                 checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
+        foreign = re.search(r"GLOBAL (\S+)", str(error))
+        reason = f"it would run {foreign[1]} when loaded" if foreign else "it is damaged, or no PyTorch checkpoint"
         raise HfGarError(
-            f"{path} was refused: it is damaged, or it is a pickle that would run code when loaded. Nothing of it was "
-            f"run. Get the official file (`--checkpoint official`).\n{str(error).splitlines()[0]}"
-        ) from error
+            f"{path} was refused: {reason}. Nothing of it was run. Get the official file (`--checkpoint official`)."
+        ) from None
     except (SafetensorError, RuntimeError, EOFError, ValueError, KeyError) as error:
         raise HfGarError(f"{path} cannot be read as a checkpoint, it may be damaged or cut short: {error}") from error
     state_dict = checkpoint.get(entry, checkpoint) if isinstance(checkpoint, dict) else checkpoint

@@ -1,6 +1,6 @@
 """What can be embedded: folders, lists of files, tables with a path column, and datasets."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import datasets
@@ -16,7 +16,7 @@ AUDIO_SUFFIXES = frozenset({
     ".rf64", ".m4a", ".aac", ".mp4", ".m4b", ".mka", ".mkv", ".webm", ".wma", ".amr", ".3gp", ".ac3", ".mp2",
 })
 # fmt: on
-TABLE_READERS = {".csv": pd.read_csv, ".parquet": pd.read_parquet}
+TABLE_READERS: dict[str, Callable[..., pd.DataFrame]] = {".csv": pd.read_csv, ".parquet": pd.read_parquet}
 METADATA_FILES = ("metadata.csv", "metadata.parquet")
 PATH_COLUMNS = ("file_name", "path", "file", "filename", "audio")
 AUDIO = "audio"

@@ -197,7 +197,8 @@ def _read_blocks(opened: "soundfile.SoundFile", name: str) -> Iterator[np.ndarra
     read = 0
     with opened:
         try:
-            for block in opened.blocks(int(BLOCK_S * opened.samplerate), dtype="float32", always_2d=True):
+            # Not opened.blocks(): where a file ends early, it yields what its buffer held before.
+            while len(block := opened.read(int(BLOCK_S * opened.samplerate), dtype="float32", always_2d=True)):
                 read += len(block)
                 yield block.mean(axis=1)
         except soundfile.LibsndfileError as error:

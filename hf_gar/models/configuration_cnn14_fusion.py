@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 
+# Those marked F401 are needed by the others: of a local folder, transformers 4 copies only what a file names itself.
 from .configuration_fusion import FusionConfig, require_positive_integers
+from .fusion import resolve_fusion_layers  # noqa: F401
 
 # Five 2x2 poolings: one embedding frame is made of 32 mel frames, which is also the least that the network takes.
 MEL_FRAMES_PER_FRAME = 32

@@ -5,8 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+# Those marked F401 are needed by the others: of a local folder, transformers 4 copies only what a file names itself.
+from .audio_loading import AudioError  # noqa: F401
 from .configuration_cnn14_fusion import MEL_FRAMES_PER_FRAME
+from .configuration_fusion import FusionConfig  # noqa: F401
 from .feature_extraction_fusion import FusionFeatureExtractor
+from .fusion import resolve_fusion_layers  # noqa: F401
 from .log_mel import cnn14_log_mel
 
 

@@ -3,9 +3,13 @@
 import torch
 from torch import nn
 
+# Those marked F401 are needed by the others: of a local folder, transformers 4 copies only what a file names itself.
+from .audio_loading import AudioError  # noqa: F401
 from .configuration_cnn14_fusion import MEL_FRAMES_PER_FRAME, Cnn14FusionConfig
+from .configuration_fusion import FusionConfig  # noqa: F401
 from .fusion import length_mask, pool_frames, tap_to_frames
 from .modeling_fusion import FusionModel
+from .pipeline_audio_embedding import AudioEmbeddingPipeline  # noqa: F401
 
 try:
     from transformers import initialization as init  # transformers 5: leaves weights alone that were loaded

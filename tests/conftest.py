@@ -1,0 +1,124 @@
+"""Shared fixtures: small untrained models, recordings, the reference values and the real recordings."""
+
+import os
+
+os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from hf_gar.models import MODEL_CLASSES, FusionFeatureExtractor, FusionModel
+from tests.golden import checkpoints
+
+GOLDEN = Path(__file__).parent / "golden"
+DATA = Path(__file__).parents[2] / "shared" / "data"
+
+# Small networks: the arguments of each model's configuration and feature extractor.
+TINY = {
+    "cnn14-fusion": (
+        {"channels": [4, 4, 8, 8, 8, 16], "num_mel_bins": 32, "depth": 7},
+        {"feature_size": 32},
+    ),
+}
+
+
+def build_tiny(model_type: str, **config) -> FusionModel:
+    """A small model in evaluation mode, its normalisations' statistics and all else random but fixed."""
+    classes = MODEL_CLASSES[model_type]
+    torch.manual_seed(0)
+    model = classes.model(classes.config(**{**TINY[model_type][0], **config}))
+    with torch.no_grad():
+        for name, parameter in [*model.named_parameters(), *model.named_buffers()]:
+            if name.endswith("running_var"):
+                parameter.uniform_(0.5, 2)
+            elif parameter.ndim == 1:
+                parameter.copy_(torch.randn(parameter.shape) * 0.5)
+    return model.eval()
+
+
+def tone(seconds: float, sampling_rate: int = 16000, seed: int = 0) -> np.ndarray:
+    return checkpoints.waveform(seconds, seed=seed, sampling_rate=sampling_rate)
+
+
+def relative_error(found: np.ndarray | torch.Tensor, expected: np.ndarray | torch.Tensor) -> float:
+    """The largest difference, relative to the expected array's largest magnitude."""
+    found, expected = np.asarray(found, np.float64), np.asarray(expected, np.float64)
+    assert found.shape == expected.shape
+    return float(np.abs(found - expected).max() / np.abs(expected).max())
+
+
+@pytest.fixture(params=sorted(TINY), scope="session")
+def model_type(request) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def model(model_type) -> FusionModel:
+    return build_tiny(model_type)
+
+
+@pytest.fixture(scope="session")
+def extractor(model_type) -> FusionFeatureExtractor:
+    return MODEL_CLASSES[model_type].feature_extractor(**TINY[model_type][1])
+
+
+@pytest.fixture(scope="session")
+def repository(model, extractor, tmp_path_factory) -> Path:
+    """A model repository of the small model, every layer in it."""
+    folder = tmp_path_factory.mktemp("repository") / model.config.model_type
+    model.save_pretrained(folder)
+    extractor.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def golden() -> dict[str, np.ndarray]:
+    return dict(np.load(GOLDEN / "golden_seed0.npz"))
+
+
+@pytest.fixture(scope="session")
+def official_files(tmp_path_factory):
+    """A function that writes a stand-in for an official checkpoint once, and returns its path."""
+    folder = tmp_path_factory.mktemp("official")
+
+    def write(name: str) -> Path:
+        path = folder / f"{name}.pth"
+        if not path.exists():
+            checkpoint = checkpoints.state_dict(name)
+            if name == "cnn14":
+                sampler = {"indexes_per_class": [np.arange(3)], "queue": [2, 0, 1], "pointers_of_classes": [0]}
+                checkpoint = {"iteration": 0, "model": checkpoint, "sampler": sampler}
+            torch.save(checkpoint, path, _use_new_zipfile_serialization=False)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def recordings(tmp_path) -> Path:
+    """A folder with six good recordings in four formats and at several rates, one of them stereo, and metadata."""
+    folder = tmp_path / "recordings"
+    folder.mkdir()
+    rows = ["file_name,label"]
+    for index, (suffix, rate) in enumerate(
+        [("wav", 16000), ("flac", 44100), ("ogg", 22050), ("mp3", 48000), ("wav", 8000), ("wav", 32000)]
+    ):
+        waveform = 0.5 * tone(0.5 + 0.3 * index, rate, seed=index)
+        if index == 5:
+            waveform = np.stack([waveform, -0.5 * waveform], axis=1)
+        soundfile.write(folder / f"clip{index}.{suffix}", waveform, rate)
+        rows.append(f"clip{index}.{suffix},{'even' if index % 2 == 0 else 'odd'}")
+    (folder / "metadata.csv").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+def real_folder(name: str) -> Path:
+    """A folder of real recordings; the test is skipped where it is absent."""
+    folder = DATA / name
+    if not folder.is_dir():
+        pytest.skip(f"the real recordings are not here ({folder})")
+    return folder

@@ -1,0 +1,149 @@
+import json
+import re
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoFeatureExtractor, AutoModel
+
+from hf_gar import HfGarError
+from hf_gar.cli import main
+from hf_gar.hub.export import export_repository
+from tests.conftest import relative_error
+
+CNN14_FILES = {
+    "README.md",
+    "audio_loading.py",
+    "config.json",
+    "configuration_cnn14_fusion.py",
+    "configuration_fusion.py",
+    "feature_extraction_cnn14_fusion.py",
+    "feature_extraction_fusion.py",
+    "fusion.py",
+    "log_mel.py",
+    "model.safetensors",
+    "modeling_cnn14_fusion.py",
+    "modeling_fusion.py",
+    "pipeline_audio_embedding.py",
+    "preprocessor_config.json",
+}
+SAVED = ("config.json", "preprocessor_config.json", "model.safetensors")
+
+
+@pytest.fixture(scope="module")
+def cnn14(official_files, tmp_path_factory):
+    """The stand-in of the official file, exported with every layer by the command line."""
+    output = tmp_path_factory.mktemp("exported") / "cnn14"
+    arguments = ["--checkpoint", str(official_files("cnn14")), "--output", str(output), "--all-layers"]
+    assert main(["export", "cnn14-fusion", *arguments]) == 0
+    return output
+
+
+def test_it_is_a_complete_repository(cnn14):
+    assert {path.name for path in cnn14.iterdir()} == CNN14_FILES
+    config = json.loads((cnn14 / "config.json").read_text())
+    assert config["auto_map"] == {
+        "AutoConfig": "configuration_cnn14_fusion.Cnn14FusionConfig",
+        "AutoModel": "modeling_cnn14_fusion.Cnn14FusionModel",
+    }
+    assert config["custom_pipelines"]["feature-extraction"]["impl"] == "pipeline_audio_embedding.AudioEmbeddingPipeline"
+
+
+def test_cnn14_gives_the_reference_values(cnn14, golden):
+    """Front end, every layer, the fusion, its frames and the unfused embedding, through the command and AutoModel."""
+    extractor = AutoFeatureExtractor.from_pretrained(cnn14, trust_remote_code=True)
+    inputs = extractor(golden["waveform"], sampling_rate=16000, return_tensors="pt")
+    errors = {"log_mel": relative_error(inputs["input_features"][0], golden["cnn14.log_mel"])}
+    choices = {f"layer{layer}.clip": [layer] for layer in range(1, 7)}
+    choices |= {"fusion3_6.clip": [3, 6], "original.clip": None}
+    for name, layers in choices.items():
+        model = AutoModel.from_pretrained(cnn14, trust_remote_code=True, fusion_layers=layers)
+        with torch.no_grad():
+            outputs = model(**inputs)
+        errors[name] = relative_error(outputs.pooler_output[0], golden[f"cnn14.{name}"])
+        if layers == [3, 6]:
+            errors["fusion3_6.frames"] = relative_error(outputs.last_hidden_state[0], golden["cnn14.fusion3_6.frames"])
+    print("CNN14 against the reference, relative to the largest magnitude:")
+    for name, error in errors.items():
+        print(f"  {name:18} {error:.1e}")
+    assert max(errors.values()) < 1e-4
+
+
+def test_only_the_fused_depth_is_stored(official_files, tmp_path):
+    export_repository("cnn14-fusion", official_files("cnn14"), tmp_path / "part", fusion_layers=[2, 3])
+    config = json.loads((tmp_path / "part" / "config.json").read_text())
+    assert (config["depth"], config["fusion_layers"]) == (3, [2, 3])
+    assert (tmp_path / "part" / "model.safetensors").stat().st_size < 6_000_000
+    with pytest.raises(ValueError, match=r"layers \[6\].*depth=3"):
+        AutoModel.from_pretrained(tmp_path / "part", trust_remote_code=True, fusion_layers=[2, 6])
+
+
+def test_save_load_save_is_identical(model, extractor, repository, tmp_path):
+    type(model).from_pretrained(repository).save_pretrained(tmp_path / "package")
+    type(extractor).from_pretrained(repository).save_pretrained(tmp_path / "package")
+    AutoModel.from_pretrained(repository, trust_remote_code=True).save_pretrained(tmp_path / "remote")
+    AutoFeatureExtractor.from_pretrained(repository, trust_remote_code=True).save_pretrained(tmp_path / "remote")
+    for name in SAVED:
+        for folder in ("package", "remote"):
+            assert (tmp_path / folder / name).read_bytes() == (repository / name).read_bytes(), (folder, name)
+    # What was loaded with remote code is again a repository with all its code, the pipeline's included.
+    files = {path.name for path in repository.iterdir()}
+    assert {path.name for path in (tmp_path / "remote").iterdir()} == files
+
+
+def test_missing_weights_are_an_error(model, repository, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    model.save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    missing = sorted(weights)[0]
+    del weights[missing]
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=rf"lacks 1 weights .*{re.escape(missing)}"):
+        type(model).from_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="lacks 1 weights"):
+        AutoModel.from_pretrained(tmp_path, trust_remote_code=True)
+
+
+def test_an_output_that_holds_something_else_is_left_alone(official_files, tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(HfGarError, match="exists and is not an empty folder"):
+        export_repository("cnn14-fusion", official_files("cnn14"), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_the_rate_has_to_be_the_files(official_files, tmp_path):
+    with pytest.raises(HfGarError, match="is the network for 16000 Hz, not for 32000 Hz"):
+        export_repository("cnn14-fusion", official_files("cnn14"), tmp_path / "a", sampling_rate=32000)
+
+
+def test_the_card_tells_the_models_facts(cnn14):
+    card = (cnn14 / "README.md").read_text()
+    assert "pipeline_tag: feature-extraction" in card
+    assert "6144 floats" in card
+    assert "0.32 s" in card
+    assert "{{" not in card
+    for block in re.findall(r"```python\n(.*?)```", card, re.DOTALL):
+        compile(block, "card", "exec")
+
+
+def test_the_32_khz_network(tmp_path):
+    """A stand-in of the 32 kHz file: the same network behind another front end."""
+    from hf_gar.checkpoints.cnn14 import FRONT_ENDS, MEL_FILTERS, STFT
+    from hf_gar.models.log_mel import slaney_mel_filters
+    from tests.golden import checkpoints
+
+    weights = checkpoints.state_dict("cnn14")
+    weights[STFT] = torch.zeros(513, 1, 1024)
+    settings = {key: value for key, value in FRONT_ENDS[1024].items() if key != "hop_length"}
+    weights[MEL_FILTERS] = slaney_mel_filters(num_mel_bins=64, **settings)
+    torch.save({"model": weights}, tmp_path / "32k.pth")
+    folder = export_repository("cnn14-fusion", tmp_path / "32k.pth", tmp_path / "out", fusion_layers=[1, 3])
+    extractor = AutoFeatureExtractor.from_pretrained(folder, trust_remote_code=True)
+    model = AutoModel.from_pretrained(folder, trust_remote_code=True)
+    inputs = extractor(np.random.default_rng(0).normal(size=64000) * 0.1, sampling_rate=32000, return_tensors="pt")
+    outputs = model(**inputs)
+    assert outputs.last_hidden_state.shape == (1, 6, 4096)
+    assert model.config.frame_hop_s == 0.32
+    with pytest.raises(ValueError, match="32000 Hz, but sampling_rate=16000"):
+        extractor(np.zeros(16000), sampling_rate=16000)

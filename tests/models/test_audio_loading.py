@@ -1,0 +1,199 @@
+import http.server
+import io
+import threading
+from types import SimpleNamespace
+
+import librosa
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from hf_gar.audio import AudioError, load_audio
+from hf_gar.models import audio_loading
+from tests.conftest import real_folder, relative_error, tone
+
+
+@pytest.fixture
+def wav(tmp_path):
+    path = tmp_path / "a.wav"
+    soundfile.write(path, tone(1), 16000, subtype="FLOAT")
+    return path
+
+
+def test_a_file_at_the_rate_comes_as_it_is(wav):
+    waveform = load_audio(wav, 16000)
+    assert waveform.dtype == np.float32
+    assert np.array_equal(waveform, tone(1))
+
+
+def test_resampling_and_mixing_is_librosas():
+    """librosa.load decodes with soundfile, averages the channels and resamples with soxr_hq."""
+    for path in sorted((real_folder("esc10") / "audio").glob("*.ogg"))[:5]:
+        expected, _ = librosa.load(path, sr=16000, mono=True, res_type="soxr_hq")
+        found = load_audio(path, 16000)
+        assert abs(len(found) - len(expected)) <= 1
+        length = min(len(found), len(expected))
+        assert relative_error(found[:length], expected[:length]) < 1e-5
+
+
+def test_a_recording_longer_than_a_block_has_no_seams(tmp_path, monkeypatch):
+    path = tmp_path / "long.wav"
+    soundfile.write(path, tone(10, 44100), 44100)
+    whole = load_audio(path, 16000)
+    monkeypatch.setattr(audio_loading, "BLOCK_S", 0.7)
+    pieces = load_audio(path, 16000)
+    assert len(pieces) == len(whole)
+    assert relative_error(pieces, whole) < 1e-6
+
+
+@pytest.mark.parametrize(("suffix", "rate"), [("wav", 8000), ("flac", 96000), ("ogg", 44100), ("mp3", 48000)])
+def test_formats_and_rates(tmp_path, suffix, rate):
+    path = tmp_path / f"a.{suffix}"
+    time = np.arange(2 * rate) / rate
+    soundfile.write(path, 0.5 * np.sin(2 * np.pi * 440 * time), rate)
+    waveform = load_audio(path, 16000)
+    assert abs(len(waveform) - 32000) <= 2 * 1152  # MP3's encoder pads
+    spectrum = np.abs(np.fft.rfft(waveform[4000:20000]))
+    assert spectrum.argmax() == 440  # 1 s is looked at: bins of 1 Hz
+
+
+def test_sources_give_the_same_waveform(wav):
+    expected = load_audio(wav, 16000)
+    samples = SimpleNamespace(data=torch.from_numpy(tone(1))[None], sample_rate=16000)
+    decoder = SimpleNamespace(get_all_samples=lambda: samples, metadata=SimpleNamespace(path="a.wav"))
+    sources = [
+        str(wav),
+        wav.read_bytes(),
+        tone(1),
+        tone(1).astype(np.float64),
+        tone(1).tolist(),
+        torch.from_numpy(tone(1)),
+        np.stack([tone(1), tone(1)]),
+        {"array": tone(1), "sampling_rate": 16000},
+        {"raw": tone(1), "sampling_rate": 16000},
+        {"bytes": wav.read_bytes(), "path": None},
+        {"bytes": None, "path": str(wav)},
+        decoder,
+    ]
+    for source in sources:
+        np.testing.assert_allclose(load_audio(source, 16000), expected, atol=1e-7)
+
+
+def test_an_array_with_its_rate_is_resampled():
+    found = load_audio({"array": tone(1, 44100), "sampling_rate": 44100}, 16000)
+    expected = librosa.resample(tone(1, 44100), orig_sr=44100, target_sr=16000, res_type="soxr_hq")
+    assert relative_error(found[:16000], expected[:16000]) < 1e-5
+
+
+def test_a_url(wav):
+    content = wav.read_bytes()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200 if self.path == "/a.wav" else 404)
+            self.end_headers()
+            self.wfile.write(content if self.path == "/a.wav" else b"")
+
+        def log_message(self, *args):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        url = f"http://127.0.0.1:{server.server_port}"
+        assert np.array_equal(load_audio(f"{url}/a.wav", 16000), tone(1))
+        with pytest.raises(OSError, match="404"):
+            load_audio(f"{url}/b.wav", 16000)
+    finally:
+        server.shutdown()
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3", "aiff"])
+@pytest.mark.parametrize("kept", [0.02, 0.5, 0.9])
+def test_a_truncated_file_is_named(tmp_path, suffix, kept):
+    path = tmp_path / f"cut.{suffix}"
+    soundfile.write(path, tone(5), 16000)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * kept)])
+    with pytest.raises(AudioError, match=rf"cut\.{suffix} (is cut short|cannot be decoded)"):
+        load_audio(path, 16000)
+
+
+def test_a_wav_written_to_a_pipe_has_no_length_and_is_read(tmp_path):
+    buffer = io.BytesIO()
+    soundfile.write(buffer, tone(1), 16000, format="WAV", subtype="PCM_16")
+    content = bytearray(buffer.getvalue())
+    data = content.index(b"data")
+    for start in (4, data + 4):
+        content[start : start + 4] = b"\xff\xff\xff\xff"
+    assert len(load_audio(bytes(content), 16000)) == 16000
+
+
+def test_real_recordings_are_not_taken_for_truncated():
+    for path in sorted((real_folder("esc10") / "audio").glob("*.ogg"))[::8]:
+        assert len(load_audio(path, 16000)) > 16000 * 4.9
+
+
+def broken_files(folder):
+    (folder / "empty.wav").write_bytes(b"")
+    (folder / "text.wav").write_text("This is not a recording.\n" * 50)
+    soundfile.write(folder / "none.wav", np.empty(0), 16000)
+    soundfile.write(folder / "nan.wav", np.full(1600, np.nan), 16000, subtype="FLOAT")
+    noise = np.random.default_rng(0).integers(0, 256, 5000, dtype=np.uint8).tobytes()
+    (folder / "noise.mp3").write_bytes(noise)
+    soundfile.write(folder / "header.flac", tone(1), 16000)
+    content = bytearray((folder / "header.flac").read_bytes())
+    content[2000:2400] = noise[:400]
+    (folder / "header.flac").write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("empty.wav", r"empty \(0 bytes\)"),
+        ("text.wav", "cannot be decoded.*Is it audio"),
+        ("none.wav", "holds no samples"),
+        ("nan.wav", "1600 samples that are NaN"),
+        ("noise.mp3", "cannot be decoded"),
+        ("header.flac", "cannot be decoded|is cut short"),
+    ],
+)
+def test_a_broken_file_is_named_with_the_reason(tmp_path, name, message):
+    broken_files(tmp_path)
+    with pytest.raises(AudioError, match=f"{name}.*({message})"):
+        load_audio(tmp_path / name, 16000)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"gone\.wav: there is no such file"):
+        load_audio(tmp_path / "gone.wav", 16000)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ({"array": tone(1)}, "sampling_rate"),
+        ({"array": tone(1), "sampling_rate": "16k"}, "'16k'"),
+        ({"sampling_rate": 16000}, 'needs "array"'),
+        ({"bytes": None, "path": None}, 'needs "array"'),
+        (None, "NoneType, not a waveform"),
+        (np.zeros((16000, 2), np.float32), "Transpose"),
+        (np.zeros(16000, np.int16), "integers"),
+        (np.empty(0, np.float32), "empty"),
+        ([[0.1, 0.2], [0.1]], "not one waveform"),
+    ],
+)
+def test_a_wrong_source_is_named(source, message):
+    with pytest.raises(AudioError, match=message):
+        load_audio(source, 16000)
+
+
+def test_missing_libraries_are_named_with_the_command(wav, monkeypatch):
+    monkeypatch.setattr(audio_loading, "soxr", None)
+    with pytest.raises(ImportError, match="pip install soxr"):
+        load_audio(wav, 8000)
+    assert len(load_audio(wav, 16000)) == 16000  # not needed here
+    monkeypatch.setattr(audio_loading, "soundfile", None)
+    with pytest.raises(ValueError, match="pip install soundfile"):
+        load_audio(wav, 16000)

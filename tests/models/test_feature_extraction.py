@@ -1,0 +1,110 @@
+import numpy as np
+import pytest
+import torch
+
+from tests.conftest import relative_error, tone
+
+
+def test_shapes_and_mask(extractor):
+    batch = extractor([tone(1), tone(2)], sampling_rate=16000, return_tensors="pt")
+    frames = batch["attention_mask"].sum(1)
+    assert batch["input_features"].shape == (2, int(frames[1]), extractor.feature_size)
+    assert batch["input_features"].dtype == torch.float32
+    assert batch["attention_mask"].shape == (2, int(frames[1]))
+    assert 0 < frames[0] < frames[1]
+
+
+def test_alone_or_in_a_batch(extractor):
+    clips = [tone(seconds, seed=index) for index, seconds in enumerate([0.2, 1, 3.3])]
+    batch = extractor(clips, sampling_rate=16000, return_tensors="np")
+    for index, clip in enumerate(clips):
+        alone = extractor(clip, sampling_rate=16000, return_tensors="np")["input_features"][0]
+        own = batch["input_features"][index][batch["attention_mask"][index].astype(bool)]
+        assert relative_error(own, alone) < 1e-6
+
+
+@pytest.mark.parametrize("kind", ["list", "float64", "tensor", "tuple of tensors"])
+def test_kinds_of_waveforms(extractor, kind):
+    clip = tone(1)
+    given = {
+        "list": clip.tolist(),
+        "float64": clip.astype(np.float64),
+        "tensor": torch.from_numpy(clip),
+        "tuple of tensors": (torch.from_numpy(clip),),
+    }[kind]
+    expected = extractor(clip, sampling_rate=16000, return_tensors="np")["input_features"]
+    assert np.array_equal(extractor(given, sampling_rate=16000, return_tensors="np")["input_features"], expected)
+
+
+def test_padding_and_truncation_options(extractor):
+    padded = extractor(tone(1), sampling_rate=16000, padding="max_length", max_length=500, return_tensors="np")
+    assert padded["input_features"].shape[1] == padded["attention_mask"].shape[1] == 500
+    cut = extractor(tone(2), sampling_rate=16000, truncation=True, max_length=60, return_tensors="np")
+    assert cut["input_features"].shape[1] == 60
+    separate = extractor([tone(1), tone(2)], sampling_rate=16000, padding=False)
+    assert len(separate["input_features"][0]) < len(separate["input_features"][1])
+
+
+def test_frame_times(model, extractor):
+    with torch.no_grad():
+        frames = model(**extractor(tone(5), sampling_rate=16000, return_tensors="pt")).last_hidden_state.shape[1]
+    times = extractor.frame_times(frames)
+    assert times.shape == (frames,)
+    np.testing.assert_allclose(np.diff(times), model.config.frame_hop_s)
+    assert 0 < times[0] < model.config.frame_hop_s
+    assert 5 - 2 * model.config.frame_hop_s < times[-1] < 5
+
+
+def test_frame_times_are_where_the_sound_is(model, extractor):
+    """A click in silence moves the frame embedding whose time is nearest to it most."""
+    silence = np.zeros(16000 * 6, np.float32)
+    click = silence.copy()
+    click[16000 * 3 : 16000 * 3 + 400] = 0.9
+    inputs = extractor([silence, click], sampling_rate=16000, return_tensors="pt")
+    with torch.no_grad():
+        frames = model(**inputs).last_hidden_state
+    changed = (frames[1] - frames[0]).norm(dim=1).argmax()
+    assert abs(extractor.frame_times(len(frames[0]))[changed] - 3) < model.config.frame_hop_s
+
+
+@pytest.mark.parametrize(
+    ("audio", "message"),
+    [
+        (np.empty(0, np.float32), "the waveform is empty"),
+        (np.array([0.1, np.nan] * 8000), "8000 samples that are NaN or infinite"),
+        ([tone(1), np.full(16000, np.inf)], "waveform 1 of the batch has 16000 samples that are NaN or infinite"),
+        (np.zeros((2, 16000), np.float32), r"shape \(2, 16000\), expected \(samples,\).*audio.mean\(axis=0\)"),
+        (torch.zeros(1, 2, 16000), r"shape \(1, 2, 16000\)"),
+        ("a.wav", "not a waveform.*load_audio"),
+        (["a.wav", "b.wav"], "not text"),
+        (b"RIFF", "not a waveform"),
+        ({"array": tone(1), "sampling_rate": 16000}, "not a waveform"),
+        (None, "not a waveform"),
+        ([], "is empty: pass at least one"),
+        (np.zeros(16000, np.int16), "integers.*Divide"),
+        ([tone(1), None], "waveform 1 of the batch"),
+    ],
+)
+def test_bad_input_is_named(extractor, audio, message):
+    with pytest.raises(ValueError, match=message):
+        extractor(audio, sampling_rate=16000)
+
+
+def test_another_rate_is_refused_with_both_rates(extractor):
+    with pytest.raises(ValueError, match=r"takes audio at 16000 Hz, but sampling_rate=44100.*[Rr]esample"):
+        extractor(tone(1), sampling_rate=44100)
+
+
+@pytest.mark.parametrize("samples", [1, 1600])
+def test_short_clips_are_padded_with_silence(extractor, model, samples):
+    short = tone(1)[:samples]
+    padded = np.pad(short, (0, extractor.minimum_samples - samples))
+    inputs = extractor(short, sampling_rate=16000, return_tensors="pt")
+    expected = extractor(padded, sampling_rate=16000, return_tensors="pt")
+    assert torch.equal(inputs["input_features"], expected["input_features"])
+    assert model(**inputs).pooler_output.isfinite().all()
+
+
+def test_silence_embeds(extractor, model):
+    inputs = extractor(np.zeros(16000, np.float32), sampling_rate=16000, return_tensors="pt")
+    assert model(**inputs).pooler_output.isfinite().all()

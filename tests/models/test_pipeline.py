@@ -1,0 +1,70 @@
+import numpy as np
+import pytest
+import soundfile
+import torch
+from transformers import pipeline
+
+from hf_gar import AudioEmbeddingPipeline
+from tests.conftest import relative_error, tone
+
+
+@pytest.fixture(scope="module")
+def embed(model, extractor):
+    return pipeline(
+        "feature-extraction",
+        model=model,
+        feature_extractor=extractor,
+        pipeline_class=AudioEmbeddingPipeline,
+        device="cpu",
+    )
+
+
+@pytest.fixture
+def expected(model, extractor):
+    with torch.no_grad():
+        return model(**extractor(tone(2), sampling_rate=16000, return_tensors="pt"))
+
+
+def test_a_clip_embedding_is_a_list_of_floats(embed, expected):
+    embedding = embed(tone(2))
+    assert isinstance(embedding, list)
+    assert relative_error(embedding, expected.pooler_output[0]) < 1e-6
+    tensor = embed(tone(2), return_tensors=True)
+    assert tensor.dtype == torch.float32
+    assert torch.equal(tensor, torch.tensor(embedding))
+
+
+def test_frames_and_their_times(embed, expected, extractor):
+    frames = embed(tone(2), pool=False)
+    assert relative_error(frames, expected.last_hidden_state[0]) < 1e-6
+    timed = embed(tone(2), timestamps=True)
+    assert timed["embeddings"] == frames
+    np.testing.assert_allclose(timed["timestamps"], extractor.frame_times(len(frames)), rtol=1e-6)
+
+
+def test_sources(embed, tmp_path):
+    path = tmp_path / "a.wav"
+    soundfile.write(path, np.stack([tone(2), tone(2)], axis=1), 16000, subtype="FLOAT")
+    expected = embed(tone(2))
+    for source in (
+        str(path),
+        path.read_bytes(),
+        {"array": tone(2), "sampling_rate": 16000},
+        {"bytes": path.read_bytes()},
+    ):
+        assert relative_error(embed(source), expected) < 1e-6
+
+
+@pytest.mark.parametrize("pool", [True, False])
+def test_batches_give_what_single_clips_give(embed, pool):
+    clips = [tone(seconds, seed=index) for index, seconds in enumerate([0.2, 3, 1, 2])]
+    alone = [embed(clip, pool=pool) for clip in clips]
+    for found, expected in zip(embed(clips, batch_size=3, pool=pool), alone, strict=True):
+        assert relative_error(found, expected) < 1e-5
+
+
+def test_a_missing_file_and_an_unknown_option_are_named(embed):
+    with pytest.raises(FileNotFoundError, match=r"gone\.wav"):
+        embed("gone.wav")
+    with pytest.raises(TypeError, match=r"timestamp.*'timestamps'"):
+        embed(tone(1), timestamp=True)
