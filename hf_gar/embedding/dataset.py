@@ -44,6 +44,13 @@ def find_audio_column(features: datasets.Features) -> str:
     return next((name for name, feature in features.items() if isinstance(feature, datasets.Audio)), "audio")
 
 
+def undecoded(dataset: datasets.Dataset, audio_column: str) -> datasets.Dataset:
+    """The dataset with its recordings as they are stored: they are decoded where errors can be named."""
+    if isinstance(dataset.features.get(audio_column), datasets.Audio):
+        return dataset.cast_column(audio_column, datasets.Audio(decode=False))
+    return dataset
+
+
 def map_dataset(
     dataset: datasets.Dataset, embedder: AudioEmbedder, batch_size: int, cache_file_name: str | None = None
 ) -> datasets.Dataset:
@@ -62,9 +69,7 @@ def map_dataset(
     added = {"embedding", "duration_s", "error"} & set(dataset.column_names)
     if added:
         raise HfGarError(f"The dataset already has a column {', '.join(sorted(added))}. Rename or remove it first.")
-    if isinstance(dataset.features[column], datasets.Audio):
-        dataset = dataset.cast_column(column, datasets.Audio(decode=False))  # decoded here, where errors are named
-    return dataset.map(
+    return undecoded(dataset, column).map(
         embedder,
         batched=True,
         batch_size=batch_size,

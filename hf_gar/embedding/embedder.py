@@ -1,5 +1,6 @@
 """The function that `datasets.map` calls: recordings in, embeddings out."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +15,7 @@ from hf_gar.models import FusionFeatureExtractor, FusionModel
 from hf_gar.models.audio_loading import AudioError, load_audio
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+IMPORTED_IN = os.getpid()
 
 
 class AudioEmbedder:
@@ -98,7 +100,7 @@ class AudioEmbedder:
         """The embeddings (batch, D), float32, of mono waveforms (samples,) at the model's rate."""
         if not waveforms:
             return np.empty((0, self.config.embedding_size), np.float32)
-        model = self._load_model(rank)
+        model = self._load_model(rank)  # first: it makes PyTorch safe in a forked process
         inputs = self.feature_extractor(
             list(waveforms), sampling_rate=self.feature_extractor.sampling_rate, return_tensors="pt"
         )
@@ -129,6 +131,10 @@ class AudioEmbedder:
         return waveforms, errors
 
     def _load_model(self, rank: int | None) -> FusionModel:
+        if os.getpid() != IMPORTED_IN:
+            # This process was forked, as those of `map(num_proc=...)` are. OpenMP's threads did not come along, and
+            # PyTorch would wait for them for ever; besides, the processes share the cores already.
+            torch.set_num_threads(1)
         if self._model is None:
             if self._given_model is None:
                 assert self.repository is not None

@@ -10,7 +10,7 @@ from typing import Any
 
 import datasets
 
-from hf_gar.embedding.dataset import map_dataset
+from hf_gar.embedding.dataset import map_dataset, undecoded
 from hf_gar.embedding.embedder import AudioEmbedder
 from hf_gar.embedding.sources import open_source
 from hf_gar.errors import HfGarError
@@ -67,6 +67,7 @@ def run_job(
     """
     output = Path(output)
     dataset, audio_column = open_source(source, split, path_column)
+    dataset = undecoded(dataset, audio_column)
     embedder = AudioEmbedder(
         model,
         revision=revision,
@@ -132,7 +133,7 @@ def _embed_part(dataset: datasets.Dataset, embedder: AudioEmbedder, output: Path
             good = rows.select([index for index, reason in enumerate(reasons) if reason is None])
             good.remove_columns("error").to_parquet(temporary / PART_FILE)
             errors = [
-                {"file": _name(dataset, index, embedder.audio_column), "reason": reason}
+                {"file": _name(dataset[index], embedder.audio_column) or f"row {index}", "reason": reason}
                 for index, reason in enumerate(reasons)
                 if reason is not None
             ]
@@ -144,7 +145,7 @@ def _embed_part(dataset: datasets.Dataset, embedder: AudioEmbedder, output: Path
             shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _name(dataset: datasets.Dataset, index: int, audio_column: str) -> str:
-    """What a row's recording is called: its file name, or the number of its row."""
-    row = dataset.cast_column(audio_column, datasets.Audio(decode=False))[index]
-    return row.get("file_name") or row[audio_column].get("path") or f"row {index}"
+def _name(row: dict[str, Any], audio_column: str) -> str | None:
+    """What a row's recording is called, where it has a name."""
+    recording = row[audio_column]
+    return row.get("file_name") or (recording.get("path") if isinstance(recording, dict) else None)

@@ -1,10 +1,13 @@
 """What can be embedded: folders, lists of files, tables with a path column, and datasets."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import datasets
 import pandas as pd
+import pyarrow.parquet as pq
 from huggingface_hub.errors import HFValidationError
 
 from hf_gar.embedding.dataset import find_audio_column
@@ -80,10 +83,10 @@ def _open_table(path: Path, path_column: str | None) -> tuple[datasets.Dataset, 
             "arguments, or as a CSV with a path column."
         )
     if path.suffix.lower() == ".parquet":
-        dataset = datasets.Dataset.from_parquet(str(path))
-        column = path_column or find_audio_column(dataset.features)
-        if column in dataset.column_names and dataset.features[column] != datasets.Value("string"):
-            return dataset, column  # the recordings are in the table
+        features = datasets.Features.from_arrow_schema(_read(path, pq.read_schema))
+        column = path_column or find_audio_column(features)
+        if column in features and features[column] not in (datasets.Value("string"), datasets.Value("large_string")):
+            return datasets.Dataset.from_parquet(str(path)), column  # the recordings are in the table
     table = _read_table(path)
     if path_column is None:
         path_column = next((column for column in PATH_COLUMNS if column in table.columns), PATH_COLUMNS[0])
@@ -94,9 +97,13 @@ def _open_table(path: Path, path_column: str | None) -> tuple[datasets.Dataset, 
 
 
 def _read_table(path: Path) -> pd.DataFrame:
+    # Nullable types: integers stay integers where a value is missing.
+    return _read(path, partial(TABLE_READERS[path.suffix.lower()], dtype_backend="numpy_nullable"))
+
+
+def _read(path: Path, reader: Callable[[Path], Any]) -> Any:
     try:
-        # Nullable types: integers stay integers where a value is missing.
-        return TABLE_READERS[path.suffix.lower()](path, dtype_backend="numpy_nullable")
+        return reader(path)
     except (ValueError, OSError) as error:
         raise HfGarError(f"{path} cannot be read as a table: {error}") from error
 

@@ -1,0 +1,102 @@
+import json
+import shutil
+
+import datasets
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from hf_gar import HfGarError, embed_dataset
+from hf_gar.embedding.job import run_job
+from hf_gar.embedding.sources import open_source
+from tests.conftest import real_folder, relative_error
+
+
+def parquet(folder) -> datasets.Dataset:
+    return datasets.load_dataset(
+        "parquet", data_files=str(folder / "part-*.parquet"), split="train", cache_dir=str(folder / "cache")
+    )
+
+
+def add_bad_files(folder) -> set[str]:
+    ogg = (folder / "clip2.ogg").read_bytes()
+    (folder / "cut.ogg").write_bytes(ogg[: len(ogg) // 2])
+    (folder / "empty.wav").write_bytes(b"")
+    (folder / "text.wav").write_text("no audio\n" * 100)
+    return {"cut.ogg", "empty.wav", "text.wav"}
+
+
+def test_a_jobs_folder(recordings, repository, model, tmp_path):
+    summary = run_job([recordings], repository, tmp_path / "out")
+    assert (summary.embedded, summary.failed) == (6, 0)
+    assert {path.name for path in summary.output.iterdir()} == {
+        "part-00000-of-00001.parquet",
+        "errors.jsonl",
+        "job.json",
+    }
+    rows = parquet(tmp_path / "out")
+    assert rows.column_names == ["file_name", "label", "embedding", "duration_s"]
+    assert rows.features["embedding"].length == model.config.embedding_size
+    expected = embed_dataset(open_source([recordings])[0], repository)
+    assert list(rows["file_name"]) == list(expected["file_name"])
+    assert relative_error(rows["embedding"][:], expected["embedding"][:]) < 1e-6
+    job = json.loads((tmp_path / "out" / "job.json").read_text())
+    assert job["fusion_layers"] == list(model.config.fused_layers)
+    assert len(job["weights_sha256"]) == 64
+
+
+def test_bad_files_are_named_and_the_rest_embedded(recordings, repository, tmp_path):
+    bad = add_bad_files(recordings)
+    summary = run_job([recordings], repository, tmp_path / "out", batch_size=4)
+    assert (summary.embedded, summary.failed) == (6, 3)
+    errors = [json.loads(line) for line in (tmp_path / "out" / "errors.jsonl").read_text().splitlines()]
+    assert {error["file"] for error in errors} == bad
+    assert all(error["file"] in error["reason"] for error in errors)
+    assert parquet(tmp_path / "out").num_rows == 6
+
+
+def test_a_source_with_nothing_good(recordings, repository, tmp_path):
+    bad = [recordings / name for name in add_bad_files(recordings)]
+    summary = run_job(bad, repository, tmp_path / "out")
+    assert (summary.embedded, summary.failed) == (0, 3)
+    assert pq.read_metadata(tmp_path / "out" / "part-00000-of-00001.parquet").num_rows == 0
+
+
+def test_a_finished_job_is_not_run_again(recordings, repository, tmp_path):
+    run_job([recordings], repository, tmp_path / "out")
+    part = tmp_path / "out" / "part-00000-of-00001.parquet"
+    before = part.stat().st_mtime_ns
+    assert run_job([recordings], repository, tmp_path / "out").embedded == 6
+    assert part.stat().st_mtime_ns == before
+
+
+def test_another_job_in_the_folder_is_refused(recordings, repository, model, tmp_path):
+    run_job([recordings], repository, tmp_path / "out")
+    layers = [model.config.valid_layers[0]]
+    with pytest.raises(HfGarError, match=r"holds another job: fusion_layers is \[.*\] there, \[.*\] now"):
+        run_job([recordings], repository, tmp_path / "out", model_kwargs={"fusion_layers": layers})
+    with pytest.raises(HfGarError, match="source is"):
+        run_job([recordings / "clip0.wav"], repository, tmp_path / "out")
+
+
+def test_a_folder_that_holds_something_else_is_left_alone(recordings, repository, tmp_path):
+    with pytest.raises(HfGarError, match="holds something else than an embedding job"):
+        run_job([recordings], repository, recordings)
+
+
+def test_rows_without_file_names_are_named_by_number(repository, tmp_path):
+    path = tmp_path / "table.parquet"
+    datasets.Dataset.from_dict({"audio": [{"bytes": b"no audio", "path": None}]}).to_parquet(path)
+    run_job([path], repository, tmp_path / "out")
+    error = json.loads((tmp_path / "out" / "errors.jsonl").read_text())
+    assert error["file"] == "row 0"
+
+
+def test_real_recordings(repository, tmp_path):
+    folder = real_folder("fsdd")
+    (tmp_path / "some").mkdir()
+    for path in sorted((folder / "audio").glob("*.wav"))[::100]:
+        shutil.copy(path, tmp_path / "some")
+    summary = run_job([tmp_path / "some"], repository, tmp_path / "out")
+    assert (summary.embedded, summary.failed) == (30, 0)
+    assert np.isfinite(parquet(tmp_path / "out")["embedding"][:]).all()

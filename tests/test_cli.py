@@ -1,0 +1,108 @@
+"""The command line as users run it: real processes, exit codes, messages."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+def hf_gar(*arguments, **options) -> subprocess.CompletedProcess:
+    command = [Path(sys.executable).with_name("hf-gar"), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, **options)
+
+
+def test_embed_and_its_exit_codes(recordings, repository, tmp_path):
+    done = hf_gar("embed", recordings, "--model", repository, "--output", tmp_path / "all")
+    assert (done.returncode, done.stdout) == (0, f"6 recordings embedded in {tmp_path / 'all'}.\n")
+    assert "Embedding" in done.stderr  # the progress bar
+
+    (recordings / "bad.wav").write_text("text")
+    done = hf_gar("embed", recordings, "--model", repository, "--output", tmp_path / "some")
+    assert done.returncode == 3
+    assert "1 could not be embedded: see" in done.stderr
+
+    done = hf_gar("embed", recordings / "bad.wav", "--model", repository, "--output", tmp_path / "none")
+    assert done.returncode == 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["embed", "gone", "--model", "REPOSITORY", "--output", "OUT"], "gone: there is no such file or folder"),
+        (["embed", "RECORDINGS", "--model", "gone", "--output", "OUT"], "gone: there is no such folder"),
+        (["embed", "RECORDINGS", "--model", "REPOSITORY", "--output", "RECORDINGS"], "something else"),
+        (
+            ["embed", "RECORDINGS", "--model", "REPOSITORY", "--output", "OUT", "--fusion-layers", "99"],
+            "unknown layers [99]; valid layers are",
+        ),
+        (["export", "cnn14-fusion", "--checkpoint", "gone.pth", "--output", "OUT"], "gone.pth: there is no such"),
+        (["export", "cnn14-fusion", "--checkpoint", "gone.pth", "--output", "RECORDINGS"], "not an empty folder"),
+        (
+            ["embed", "RECORDINGS", "--model", "REPOSITORY", "--output", "/sys/a"],
+            "/sys/a could not be written",
+        ),
+    ],
+)
+def test_mistakes_are_one_line_without_a_traceback(arguments, message, recordings, repository, tmp_path):
+    names = {"RECORDINGS": recordings, "REPOSITORY": repository, "OUT": tmp_path / "out"}
+    done = hf_gar(*(names.get(argument, argument) for argument in arguments))
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_help_is_quick_and_imports_no_torch():
+    code = "import sys, hf_gar, hf_gar.cli; hf_gar.cli._parser(); print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
+def test_a_repositorys_code_is_not_run(recordings, repository, tmp_path):
+    evil = tmp_path / "evil"
+    shutil.copytree(repository, evil)
+    for path in evil.glob("*.py"):
+        path.write_text(f"open({str(tmp_path / 'trace')!r}, 'w')\n")
+    assert hf_gar("embed", recordings, "--model", evil, "--output", tmp_path / "out").returncode == 0
+    assert not (tmp_path / "trace").exists()
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A folder on a file system of 4 MiB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", disk], capture_output=True, text=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"no small file system can be mounted here: {mounted.stderr.strip()}")
+    yield disk
+    subprocess.run(["umount", disk], check=True)
+
+
+def test_a_full_disk_stops_a_job_cleanly_and_it_completes_later(recordings, repository, small_disk):
+    ballast = small_disk / "ballast"
+    output = small_disk / "out"
+    ballast.write_bytes(os.urandom(4 * 1024 * 1024 - 8 * 1024))
+    command = ["embed", recordings, "--model", repository, "--output", output]
+    done = hf_gar(*command)
+    assert done.returncode == 1
+    assert "out could not be written" in done.stderr
+    assert "No space left" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(output.glob("part-*"))
+    ballast.unlink()
+    assert hf_gar(*command).returncode == 0
+    assert len(list(output.glob("part-*"))) == 1
+
+
+def test_a_full_disk_leaves_no_half_written_repository(official_files, small_disk):
+    done = hf_gar("export", "cnn14-fusion", "--checkpoint", official_files("cnn14"), "--output", small_disk / "out")
+    assert done.returncode == 1
+    assert "out could not be written" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(small_disk.iterdir())
