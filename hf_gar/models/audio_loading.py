@@ -24,7 +24,7 @@ URL_TIMEOUT_S = 30.0
 LENGTH_TOLERANCE = 4 * 1152
 # What libsndfile writes to its log about a file that ends before its header says.
 CUT_CHUNK = re.compile(r"^\s*(?:data|SSND) : (\d+) \(should be (\d+)\)", re.MULTILINE)
-CUT_OGG = re.compile(r"lacks an end-of-stream bit|without an End-Of-Stream flag")
+LARGEST_OGG_PAGE = 65307  # in bytes
 # Programs that write to a pipe cannot know the length: they leave a chunk size near one of the largest possible ones.
 UNKNOWN_CHUNK_SIZE = 0x7FFFF000
 UNRECOGNISED_FORMAT = 1  # libsndfile's error code
@@ -177,20 +177,34 @@ def _open_file(file: str | io.BytesIO, name: str) -> Recording:
         if isinstance(file, str):
             open(file, "rb").close()  # a permission that is missing says so better than libsndfile
         raise AudioError(f"{name} cannot be decoded: {error.error_string} Is it whole?") from error
-    _refuse_cut_file(opened, name)
+    _refuse_cut_file(opened, file, name)
     return Recording(name, opened.samplerate, _read_blocks(opened, name))
 
 
-def _refuse_cut_file(opened: "soundfile.SoundFile", name: str) -> None:
-    log = opened.extra_info
-    chunk = CUT_CHUNK.search(log)
+def _refuse_cut_file(opened: "soundfile.SoundFile", file: str | io.BytesIO, name: str) -> None:
+    chunk = CUT_CHUNK.search(opened.extra_info)
     if chunk and int(chunk[2]) < int(chunk[1]) < UNKNOWN_CHUNK_SIZE:
         raise AudioError(
             f"{name} is cut short: its header says {chunk[1]} bytes of audio, but {chunk[2]} are there. "
             "Fetch or record it again."
         )
-    if CUT_OGG.search(log):
+    if opened.format == "OGG" and not _has_ogg_end(file):
         raise AudioError(f"{name} is cut short: its Ogg stream has no end. Fetch or record it again.")
+
+
+def _has_ogg_end(file: str | io.BytesIO) -> bool:
+    """Whether the last page of an Ogg file is whole and marked as the end of the stream (RFC 3533, section 6)."""
+    if isinstance(file, str):
+        with open(file, "rb") as opened:
+            opened.seek(max(0, os.path.getsize(file) - 2 * LARGEST_OGG_PAGE))
+            content = opened.read()
+    else:
+        content = bytes(file.getbuffer()[-2 * LARGEST_OGG_PAGE :])
+    page = content[content.rfind(b"OggS") :]
+    if len(page) < 27 or len(page) < 27 + page[26]:
+        return False
+    is_last = page[5] & 4
+    return bool(is_last) and len(page) >= 27 + page[26] + sum(page[27 : 27 + page[26]])
 
 
 def _read_blocks(opened: "soundfile.SoundFile", name: str) -> Iterator[np.ndarray]:

@@ -130,9 +130,13 @@ def test_a_wav_written_to_a_pipe_has_no_length_and_is_read(tmp_path):
     assert len(load_audio(bytes(content), 16000)) == 16000
 
 
-def test_real_recordings_are_not_taken_for_truncated():
+def test_real_recordings_are_told_from_truncated_ones():
     for path in sorted((real_folder("esc10") / "audio").glob("*.ogg"))[::8]:
         assert len(load_audio(path, 16000)) > 16000 * 4.9
+        content = path.read_bytes()
+        for kept in (0.3, 0.6, 0.9, 0.97):
+            with pytest.raises(AudioError, match=r"is cut short|cannot be decoded"):
+                load_audio(content[: int(len(content) * kept)], 16000)
 
 
 def broken_files(folder):
