@@ -10,25 +10,41 @@ if TYPE_CHECKING:
     from hf_gar.audio import AudioError, load_audio
     from hf_gar.embedding.dataset import embed_dataset
     from hf_gar.embedding.embedder import AudioEmbedder
+    from hf_gar.embedding.normalization import measure_normalization
     from hf_gar.errors import HfGarError
     from hf_gar.hub.export import export_repository
-    from hf_gar.models.configuration_cnn14_fusion import Cnn14FusionConfig
-    from hf_gar.models.feature_extraction_cnn14_fusion import Cnn14FusionFeatureExtractor
-    from hf_gar.models.modeling_cnn14_fusion import Cnn14FusionModel
+    from hf_gar.models import (
+        ASTFusionConfig,
+        ASTFusionFeatureExtractor,
+        ASTFusionModel,
+        Cnn14FusionConfig,
+        Cnn14FusionFeatureExtractor,
+        Cnn14FusionModel,
+        VGGishFusionConfig,
+        VGGishFusionFeatureExtractor,
+        VGGishFusionModel,
+        register,
+    )
     from hf_gar.models.pipeline_audio_embedding import AudioEmbeddingPipeline
 
-_MODULES = {
-    "AudioEmbedder": "hf_gar.embedding.embedder",
-    "AudioEmbeddingPipeline": "hf_gar.models.pipeline_audio_embedding",
-    "AudioError": "hf_gar.audio",
-    "Cnn14FusionConfig": "hf_gar.models.configuration_cnn14_fusion",
-    "Cnn14FusionFeatureExtractor": "hf_gar.models.feature_extraction_cnn14_fusion",
-    "Cnn14FusionModel": "hf_gar.models.modeling_cnn14_fusion",
-    "HfGarError": "hf_gar.errors",
-    "embed_dataset": "hf_gar.embedding.dataset",
-    "export_repository": "hf_gar.hub.export",
-    "load_audio": "hf_gar.audio",
+_NAMES = {
+    "hf_gar.audio": ["AudioError", "load_audio"],
+    "hf_gar.embedding.dataset": ["embed_dataset"],
+    "hf_gar.embedding.embedder": ["AudioEmbedder"],
+    "hf_gar.embedding.normalization": ["measure_normalization"],
+    "hf_gar.errors": ["HfGarError"],
+    "hf_gar.hub.export": ["export_repository"],
+    "hf_gar.models": [
+        *(
+            f"{model}Fusion{kind}"
+            for model in ("AST", "Cnn14", "VGGish")
+            for kind in ("Config", "FeatureExtractor", "Model")
+        ),
+        "register",
+    ],
+    "hf_gar.models.pipeline_audio_embedding": ["AudioEmbeddingPipeline"],
 }
+_MODULES = {name: module for module, names in _NAMES.items() for name in names}
 
 __all__ = sorted(_MODULES)  # noqa: PLE0605 - a list, made of the table above
 

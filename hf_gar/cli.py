@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
+from typing import Any
 
 from hf_gar.errors import HfGarError
 
@@ -33,8 +34,10 @@ def _parser() -> argparse.ArgumentParser:
 
     export = commands.add_parser("export", help="make a model repository of a checkpoint")
     export.set_defaults(run=_export)
-    export.add_argument("model_type", choices=["cnn14-fusion"])
-    export.add_argument("--checkpoint", required=True, metavar="official|FILE", help="download it, or read this file")
+    export.add_argument("model_type", choices=["vggish-fusion", "cnn14-fusion", "ast-fusion"])
+    export.add_argument(
+        "--checkpoint", required=True, metavar="official|FILE|REPO", help="download it, or read this file or AST model"
+    )
     export.add_argument("--output", required=True, metavar="DIR", help="the folder to write, new or empty")
     export.add_argument("--sampling-rate", type=int, metavar="HZ", help="of the network, where there are several")
     export.add_argument("--all-layers", action="store_true", help="keep the weights of every layer")
@@ -55,6 +58,8 @@ def _parser() -> argparse.ArgumentParser:
     embed.add_argument("--batch-size", type=int, default=16, metavar="N", help="recordings at a time (default: 16)")
     embed.add_argument("--device", help="as in PyTorch (default: a GPU where there is one)")
     embed.add_argument("--dtype", choices=["float32", "bfloat16", "float16"], default="float32")
+    embed.add_argument("--max-length", type=int, metavar="FRAMES", help="AST's input length, in frames of 10 ms")
+    embed.add_argument("--frames", action="store_true", help="store the frame embeddings and their times, too")
     _add_layer_options(embed)
     return parser
 
@@ -65,11 +70,17 @@ def _add_layer_options(parser: argparse.ArgumentParser) -> None:
     layers.add_argument("--unfused", action="store_true", help="the network's own embedding, without fusion")
 
 
-def _layer_choice(options: argparse.Namespace) -> dict[str, list[int] | None]:
+def _layer_choice(options: argparse.Namespace) -> dict[str, Any]:
     """The choice of layers as fields of the configuration; none where the default is wanted."""
     if options.unfused:
         return {"fusion_layers": None}
     return {} if options.fusion_layers is None else {"fusion_layers": options.fusion_layers}
+
+
+def _given(options: argparse.Namespace, name: str) -> dict[str, Any]:
+    """The option as a field of the configuration, where it was given."""
+    value = getattr(options, name)
+    return {} if value is None else {name: value}
 
 
 # The packages behind a command take seconds to import: each command imports its own.
@@ -79,7 +90,7 @@ def _export(options: argparse.Namespace) -> int:
     from hf_gar.hub.export import export_repository
     from hf_gar.models import MODEL_CLASSES
 
-    config: dict = _layer_choice(options)
+    config = _layer_choice(options)
     if options.all_layers:
         config["depth"] = MODEL_CLASSES[options.model_type].config(fusion_layers=None).depth
     folder = export_repository(
@@ -102,7 +113,8 @@ def _embed(options: argparse.Namespace) -> int:
         batch_size=options.batch_size,
         device=options.device,
         dtype=options.dtype,
-        model_kwargs=_layer_choice(options),
+        model_kwargs=_layer_choice(options) | _given(options, "max_length"),
+        with_frames=options.frames,
     )
     print(f"{summary.embedded} recordings embedded in {summary.output}.")
     if not summary.failed:

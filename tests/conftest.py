@@ -18,7 +18,24 @@ GOLDEN = Path(__file__).parent / "golden"
 DATA = Path(__file__).parents[2] / "shared" / "data"
 
 # Small networks: the arguments of each model's configuration and feature extractor.
-TINY = {
+TINY: dict[str, tuple[dict, dict]] = {
+    "vggish-fusion": (
+        {"channels": [4, 4, 8, 8, 8, 8], "hidden_sizes": [32, 32, 8], "num_mel_bins": 32, "depth": 21},
+        {"feature_size": 32},
+    ),
+    "ast-fusion": (
+        {
+            "hidden_size": 24,
+            "num_hidden_layers": 4,
+            "num_attention_heads": 3,
+            "intermediate_size": 48,
+            "num_mel_bins": 32,
+            "fusion_layers": [1, 3],
+            "depth": 3,
+            "max_length": 1200,
+        },
+        {"feature_size": 32, "max_length": 1200},
+    ),
     "cnn14-fusion": (
         {"channels": [4, 4, 8, 8, 8, 16], "num_mel_bins": 32, "depth": 7},
         {"feature_size": 32},

@@ -1,14 +1,24 @@
 """Fetch an official checkpoint: resumable, checked by digest, in place only when it is whole."""
 
 import hashlib
+import re
 from pathlib import Path
 
+from huggingface_hub import snapshot_download
 from huggingface_hub.constants import HF_HOME
+from huggingface_hub.errors import (
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
 from huggingface_hub.file_download import http_get
 
 from hf_gar.checkpoints.sources import OfficialCheckpoint
 from hf_gar.errors import HfGarError
 
+# What is read of a model on the Hub that transformers wrote.
+TRANSFORMERS_FILES = ["config.json", "model.safetensors"]
 DOWNLOADS = Path(HF_HOME) / "hf_gar" / "checkpoints"
 
 
@@ -21,6 +31,28 @@ def file_digest(path: Path, algorithm: str) -> str:
     return digest.hexdigest()
 
 
+def fetch_from_hub(repo_id: str, files: list[str], revision: str | None = None) -> Path:
+    """The local folder of a model on the Hub, of which only `files` (patterns) are fetched.
+
+    Raises:
+        HfGarError: There is no such model, or the Hub cannot be reached.
+    """
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo_id):
+        raise HfGarError(f"{repo_id}: there is no such folder, and on the Hub a model is named organisation/name.")
+    try:
+        return Path(snapshot_download(repo_id, revision=revision, allow_patterns=files))
+    except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError) as error:
+        raise HfGarError(
+            f"{repo_id} (revision {revision or 'main'}) is neither a folder here nor a model on the Hub that you can "
+            "read. Check the name, and log in with `hf auth login` if it is private."
+        ) from error
+    except LocalEntryNotFoundError as error:
+        raise HfGarError(
+            f"{repo_id} is not a folder here, and the Hub could not be reached to fetch it. Check the network "
+            "(HF_HUB_OFFLINE, HF_ENDPOINT), or pass a folder."
+        ) from error
+
+
 def download(source: OfficialCheckpoint, folder: Path = DOWNLOADS) -> Path:
     """The local path of an official checkpoint, fetched where it is not there yet.
 
@@ -29,6 +61,8 @@ def download(source: OfficialCheckpoint, folder: Path = DOWNLOADS) -> Path:
     Raises:
         HfGarError: The file cannot be fetched, or is not the published one.
     """
+    if not source.digests:
+        return fetch_from_hub(source.file_name, TRANSFORMERS_FILES)
     path = folder / source.file_name
     if path.exists():
         return path
@@ -45,7 +79,7 @@ def download(source: OfficialCheckpoint, folder: Path = DOWNLOADS) -> Path:
         ) from error
     for algorithm, expected in source.digests.items():
         found = file_digest(partial, algorithm)
-        if found != expected:
+        if not found.startswith(expected):
             partial.unlink()
             raise HfGarError(
                 f"The file from {source.url} is not the published one: its {algorithm} is {found}, expected "

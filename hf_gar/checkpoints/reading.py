@@ -1,7 +1,9 @@
 """Read a checkpoint file without running anything that is in it, and rename its weights strictly."""
 
+import io
 import pickle
 import re
+import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,7 @@ NUMPY_GLOBALS: list[Any] = [
 
 
 def read_state_dict(path: Path, entry: str | None = None) -> dict[str, torch.Tensor]:
-    """The tensors of a `.safetensors` file or of a PyTorch checkpoint, which is never unpickled freely.
+    """The tensors of a `.safetensors` file, or of a PyTorch checkpoint (zipped or not), never unpickled freely.
 
     Args:
         path: The file.
@@ -41,14 +43,14 @@ def read_state_dict(path: Path, entry: str | None = None) -> dict[str, torch.Ten
             checkpoint: Any = load_file(path)
         else:
             with torch.serialization.safe_globals(NUMPY_GLOBALS):
-                checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+                checkpoint = torch.load(_unzipped(path), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         foreign = re.search(r"GLOBAL (\S+)", str(error))
         reason = f"it would run {foreign[1]} when loaded" if foreign else "it is damaged, or no PyTorch checkpoint"
         raise HfGarError(
             f"{path} was refused: {reason}. Nothing of it was run. Get the official file (`--checkpoint official`)."
         ) from None
-    except (SafetensorError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except (SafetensorError, zipfile.BadZipFile, RuntimeError, EOFError, ValueError, KeyError) as error:
         raise HfGarError(f"{path} cannot be read as a checkpoint, it may be damaged or cut short: {error}") from error
     state_dict = checkpoint.get(entry, checkpoint) if isinstance(checkpoint, dict) else checkpoint
     if not isinstance(state_dict, dict) or not all(isinstance(value, torch.Tensor) for value in state_dict.values()):
@@ -57,6 +59,17 @@ def read_state_dict(path: Path, entry: str | None = None) -> dict[str, torch.Ten
         if not value.isfinite().all():
             raise HfGarError(f"{path}: the weight {key} has values that are NaN or infinite. Get the file again.")
     return state_dict
+
+
+def _unzipped(path: Path) -> Path | io.BytesIO:
+    """The checkpoint in a `.zip`, where it is one; PyTorch's own format is a zip too, but is not called that."""
+    if path.suffix != ".zip":
+        return path
+    with zipfile.ZipFile(path) as archive:
+        names = [name for name in archive.namelist() if name.endswith((".pth", ".pt"))]
+        if len(names) != 1:
+            raise HfGarError(f"{path} holds {len(names)} checkpoints (.pth), expected one.")
+        return io.BytesIO(archive.read(names[0]))
 
 
 def rename_weights(

@@ -5,7 +5,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class OfficialCheckpoint:
-    """A published checkpoint file; `digests` maps a hashlib algorithm to the hexadecimal digest."""
+    """A published checkpoint: a file at an address, or a model on the Hub.
+
+    `digests` maps a hashlib algorithm to the hexadecimal digest of the file, or its beginning. A model on the Hub has
+    none: the Hub's client checks what it downloads.
+    """
 
     model_type: str
     sampling_rate: int  # in Hz
@@ -17,6 +21,15 @@ class OfficialCheckpoint:
 
 
 OFFICIAL_CHECKPOINTS = (
+    OfficialCheckpoint(
+        model_type="vggish-fusion",
+        sampling_rate=16000,
+        url="https://github.com/harritaylor/torchvggish/releases/download/v0.1/vggish-10086976.pth",
+        file_name="vggish-10086976.pth",
+        digests={"sha256": "10086976"},  # the beginning, which its publisher gives in the file's name
+        license="apache-2.0",
+        license_name="Apache-2.0",
+    ),
     OfficialCheckpoint(
         model_type="cnn14-fusion",
         sampling_rate=16000,
@@ -37,6 +50,15 @@ OFFICIAL_CHECKPOINTS = (
         digests={"md5": "541141fa2ee191a88f24a3219fff024e"},
         license="cc-by-4.0",
         license_name="CC BY 4.0",
+    ),
+    OfficialCheckpoint(
+        model_type="ast-fusion",
+        sampling_rate=16000,
+        url="https://huggingface.co/MIT/ast-finetuned-audioset-10-10-0.4593",
+        file_name="MIT/ast-finetuned-audioset-10-10-0.4593",
+        digests={},
+        license="bsd-3-clause",
+        license_name="BSD-3-Clause",
     ),
 )
 

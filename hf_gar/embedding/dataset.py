@@ -7,6 +7,9 @@ import datasets
 from hf_gar.embedding.embedder import AudioEmbedder
 from hf_gar.errors import HfGarError
 
+# What an embedder may add.
+ADDED_COLUMNS = {"embedding", "duration_s", "frame_embeddings", "frame_times", "error"}
+
 
 def embed_dataset(
     dataset: datasets.Dataset,
@@ -66,14 +69,15 @@ def map_dataset(
             "Name the right one as audio_column."
         )
     features = embedder.output_features(dataset.features)
-    added = {"embedding", "duration_s", "error"} & set(dataset.column_names)
+    added = ADDED_COLUMNS & set(dataset.column_names)
     if added:
         raise HfGarError(f"The dataset already has a column {', '.join(sorted(added))}. Rename or remove it first.")
     return undecoded(dataset, column).map(
         embedder,
         batched=True,
         batch_size=batch_size,
-        writer_batch_size=batch_size,
+        # Rows are held in memory until as many are written: the frames of one long recording fill it already.
+        writer_batch_size=1 if embedder.with_frames else batch_size,
         remove_columns=column,
         features=features,
         cache_file_name=cache_file_name,

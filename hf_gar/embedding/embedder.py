@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import datasets
-import numpy as np
 import torch
 
+from hf_gar.embedding.window_batch import Embedding, WindowBatch
 from hf_gar.errors import HfGarError
 from hf_gar.hub.load import Repository, find_repository
 from hf_gar.models import FusionFeatureExtractor, FusionModel
-from hf_gar.models.audio_loading import AudioError, load_audio
+from hf_gar.models.audio_loading import AudioError, check_samples, open_recording, resample
+from hf_gar.models.windows import split_windows
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 IMPORTED_IN = os.getpid()
@@ -39,6 +40,7 @@ class AudioEmbedder:
         audio_column: The column with the recordings, decoded or not.
         on_error: What to do with a recording that cannot be read: "raise" an error that names it, or "record" the
             reason in the column "error" and leave the embedding empty.
+        with_frames: Add the columns "frame_embeddings", (frame, D), and "frame_times", (frame,) in seconds, as well.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class AudioEmbedder:
         model_kwargs: dict[str, Any] | None = None,
         audio_column: str = "audio",
         on_error: Literal["raise", "record"] = "raise",
+        with_frames: bool = False,
     ):
         if dtype not in DTYPES:
             raise ValueError(f"dtype has to be one of {', '.join(DTYPES)}, not {dtype!r}.")
@@ -59,6 +62,7 @@ class AudioEmbedder:
         self.dtype = dtype
         self.audio_column = audio_column
         self.on_error = on_error
+        self.with_frames = with_frames
         self.repository: Repository | None = None
         self.model_kwargs = model_kwargs or {}
         self._model: FusionModel | None = None
@@ -75,6 +79,7 @@ class AudioEmbedder:
             self.repository = find_repository(model, revision)
             self.feature_extractor = feature_extractor or self.repository.load_feature_extractor()
             self.config = self.repository.load_config(**self.model_kwargs)
+        self.feature_extractor.match(self.config)
 
     def __getstate__(self) -> dict[str, Any]:
         # A process that unpickles this loads its own model; and `datasets` hashes the pickle.
@@ -87,48 +92,59 @@ class AudioEmbedder:
                 f"There is no column {self.audio_column!r} to embed, only {', '.join(map(repr, batch))}. "
                 "Name the one with the recordings as audio_column."
             )
-        waveforms, errors = self._load_waveforms(batch[self.audio_column])
-        embeddings = iter(self.embed([waveform for waveform in waveforms if waveform is not None], rank))
-        rate = self.feature_extractor.sampling_rate
-        columns = {
-            "embedding": [None if waveform is None else next(embeddings) for waveform in waveforms],
-            "duration_s": [None if waveform is None else len(waveform) / rate for waveform in waveforms],
+        results = self.embed(batch[self.audio_column], rank)
+        done = [result if isinstance(result, Embedding) else None for result in results]
+        columns: dict[str, list] = {
+            "embedding": [result and result.clip for result in done],
+            "duration_s": [result and result.duration_s for result in done],
         }
-        return columns if self.on_error == "raise" else {**columns, "error": errors}
+        if self.with_frames:
+            columns["frame_embeddings"] = [result and result.frames for result in done]
+            columns["frame_times"] = [result and result.frame_times for result in done]
+        if self.on_error == "record":
+            columns["error"] = [None if isinstance(result, Embedding) else str(result) for result in results]
+        return columns
 
-    def embed(self, waveforms: Sequence[np.ndarray], rank: int | None = None) -> np.ndarray:
-        """The embeddings (batch, D), float32, of mono waveforms (samples,) at the model's rate."""
-        if not waveforms:
-            return np.empty((0, self.config.embedding_size), np.float32)
+    def embed(self, sources: Sequence[Any], rank: int | None = None) -> list[Embedding | Exception]:
+        """Embed recordings of any length, each anything that `load_audio` takes.
+
+        Returns:
+            For each recording its `Embedding`, or, with `on_error="record"`, the error where it cannot be read.
+
+        Raises:
+            AudioError: A recording cannot be read (with `on_error="raise"`).
+            OSError: A file is missing or cannot be read (likewise).
+        """
         model = self._load_model(rank)  # first: it makes PyTorch safe in a forked process
-        inputs = self.feature_extractor(
-            list(waveforms), sampling_rate=self.feature_extractor.sampling_rate, return_tensors="pt"
-        )
-        with torch.inference_mode():
-            return model(**inputs.to(model.device)).pooler_output.float().cpu().numpy()
+        rate = self.feature_extractor.sampling_rate
+        batch = WindowBatch(model, self.feature_extractor, self.with_frames)
+        samples: dict[int, int] = {}
+        errors: dict[int, Exception] = {}
+        for index, source in enumerate(sources):
+            try:
+                recording = open_recording(source)
+                for window in split_windows(resample(recording, rate), self.feature_extractor):
+                    check_samples(window.waveform, recording.name)
+                    batch.add(index, window)
+                    samples[index] = window.num_samples
+            except (AudioError, OSError) as error:
+                if self.on_error == "raise":
+                    raise
+                errors[index] = error
+        batch.run()
+        return [errors.get(index) or batch.merge(index, samples[index] / rate) for index in range(len(sources))]
 
     def output_features(self, features: datasets.Features) -> datasets.Features:
         """The columns of a mapped dataset that had `features`, without its audio."""
         kept = {name: feature for name, feature in features.items() if name != self.audio_column}
         kept["embedding"] = datasets.List(datasets.Value("float32"), length=self.config.embedding_size)
         kept["duration_s"] = datasets.Value("float64")
+        if self.with_frames:
+            kept["frame_embeddings"] = datasets.List(kept["embedding"])
+            kept["frame_times"] = datasets.List(datasets.Value("float64"))
         if self.on_error == "record":
             kept["error"] = datasets.Value("string")
         return datasets.Features(kept)
-
-    def _load_waveforms(self, sources: list) -> tuple[list[np.ndarray | None], list[str | None]]:
-        waveforms: list[np.ndarray | None] = []
-        errors: list[str | None] = []
-        for source in sources:
-            try:
-                waveforms.append(load_audio(source, self.feature_extractor.sampling_rate))
-                errors.append(None)
-            except (AudioError, OSError) as error:
-                if self.on_error == "raise":
-                    raise
-                waveforms.append(None)
-                errors.append(str(error))
-        return waveforms, errors
 
     def _load_model(self, rank: int | None) -> FusionModel:
         if os.getpid() != IMPORTED_IN:

@@ -43,6 +43,7 @@ def run_job(
     device: str | None = None,
     dtype: str = "float32",
     model_kwargs: dict[str, Any] | None = None,
+    with_frames: bool = False,
 ) -> JobSummary:
     """Embed every recording of a source, and write a folder that `datasets.load_dataset("parquet", ...)` reads.
 
@@ -61,6 +62,7 @@ def run_job(
         device: As in PyTorch; by default a GPU where there is one.
         dtype: The model's: "float32", "bfloat16" or "float16".
         model_kwargs: Fields of the model's configuration to replace, such as {"fusion_layers": [2, 5]}.
+        with_frames: Store the frame embeddings and their times, too.
 
     Raises:
         HfGarError: The source, the model or the folder will not do; the message says why.
@@ -76,6 +78,7 @@ def run_job(
         model_kwargs=model_kwargs,
         audio_column=audio_column,
         on_error="record",
+        with_frames=with_frames,
     )
     _claim_folder(output, _describe(embedder, source, split))
     if not (output / PART_FILE).exists():
@@ -90,7 +93,9 @@ def _describe(embedder: AudioEmbedder, source: Sequence[str | Path], split: str 
         "model": embedder.repository.name,
         "revision": embedder.repository.revision,
         "weights_sha256": embedder.repository.weights_sha256,
-        "fusion_layers": list(embedder.config.fused_layers) or None,
+        "fusion_layers": None if embedder.config.fusion_layers is None else list(embedder.config.fused_layers),
+        "max_length": getattr(embedder.config, "max_length", None),
+        "frames": embedder.with_frames,
         "dtype": embedder.dtype,
         "source": [str(item) for item in source],
         "split": split,

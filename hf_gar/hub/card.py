@@ -32,9 +32,9 @@ def render_card(
         template_path=str(template_path(config.model_type)),
         config=config,
         feature_extractor=feature_extractor,
-        layers="+".join(f"#{layer}" for layer in config.fused_layers),
+        layers="" if config.fusion_layers is None else "+".join(f"#{layer}" for layer in config.fused_layers),
         source=source,
         checkpoint_name=checkpoint_name,
         checkpoint_sha256=checkpoint_sha256,
-        is_official=source.digests.get("sha256") == checkpoint_sha256,
+        is_official=bool(source.digests) and checkpoint_sha256.startswith(source.digests.get("sha256", "none")),
     )

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_gar.checkpoints import CONVERTERS
-from hf_gar.checkpoints.download import download, file_digest
+from hf_gar.checkpoints.download import TRANSFORMERS_FILES, download, fetch_from_hub, file_digest
 from hf_gar.checkpoints.sources import official_checkpoint
 from hf_gar.errors import HfGarError
 from hf_gar.files import require_new_folder, whole_folder
@@ -41,17 +41,20 @@ def export_repository(
         path = download(official_checkpoint(model_type, sampling_rate or 16000))
     else:
         path = Path(checkpoint)
+        if not path.exists() and "/" in str(checkpoint) and path.suffix == "":
+            path = fetch_from_hub(str(checkpoint), TRANSFORMERS_FILES)
     converted = CONVERTERS[model_type](path)
+    model_config = classes.config(**{**converted.config, **config})
     feature_extractor = classes.feature_extractor(**converted.feature_extractor)
     if sampling_rate not in (None, feature_extractor.sampling_rate):
         raise HfGarError(
             f"{path} is the network for {feature_extractor.sampling_rate} Hz, not for {sampling_rate} Hz. Leave "
             "--sampling-rate out, or choose another file."
         )
-    model = classes.model.from_pretrained(
-        None, config=classes.config(**converted.config, **config), state_dict=converted.state_dict
-    )
-    card = render_card(model.config, feature_extractor, path.name, file_digest(path, "sha256"))
+    feature_extractor.match(model_config)
+    model = classes.model.from_pretrained(None, config=model_config, state_dict=converted.state_dict)
+    weights = path / "model.safetensors" if path.is_dir() else path
+    card = render_card(model.config, feature_extractor, weights.name, file_digest(weights, "sha256"))
     with whole_folder(output) as folder:
         model.save_pretrained(folder)
         feature_extractor.save_pretrained(folder)

@@ -2,21 +2,14 @@
 
 import hashlib
 import json
-import re
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import (
-    HFValidationError,
-    LocalEntryNotFoundError,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
 
-from hf_gar.checkpoints.download import file_digest
+from hf_gar.checkpoints.download import fetch_from_hub, file_digest
 from hf_gar.errors import HfGarError
 from hf_gar.models import MODEL_CLASSES, FusionConfig, FusionFeatureExtractor, FusionModel, ModelClasses
 
@@ -41,6 +34,13 @@ class Repository:
 
     def load_config(self, **config: Any) -> FusionConfig:
         """The configuration; `config` replaces fields of it. A ValueError where the choice of layers is wrong."""
+        fields = signature(self.classes.config).parameters
+        unknown = [name for name in config if name not in fields]
+        if unknown:
+            raise ValueError(
+                f"{self.name} is a {self.classes.config.model_type}, whose configuration has no {', '.join(unknown)}; "
+                f"it has {', '.join(name for name in fields if name != 'kwargs')}."
+            )
         loaded = self.classes.config.from_pretrained(self.folder, **config)
         loaded.fused_layers  # noqa: B018 - raises where the choice of layers is wrong
         return loaded
@@ -67,7 +67,8 @@ def find_repository(name: str | Path, revision: str | None = None) -> Repository
     """
     folder, commit = Path(name), None
     if not folder.is_dir():
-        folder, commit = _fetch(str(name), revision)
+        folder = fetch_from_hub(str(name), FILES, revision)
+        commit = folder.name
     elif revision is not None:
         raise HfGarError(f"{name} is a folder, which has no revision {revision!r}. Leave --revision out.")
     config = folder / "config.json"
@@ -87,21 +88,3 @@ def find_repository(name: str | Path, revision: str | None = None) -> Repository
     digests = "".join(file_digest(path, "sha256") for path in weights)
     digest = digests if len(weights) == 1 else hashlib.sha256(digests.encode()).hexdigest()
     return Repository(str(name), commit, folder, digest)
-
-
-def _fetch(name: str, revision: str | None) -> tuple[Path, str]:
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
-        raise HfGarError(f"{name}: there is no such folder, and on the Hub a model is named organisation/name.")
-    try:
-        folder = Path(snapshot_download(name, revision=revision, allow_patterns=FILES))
-    except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError) as error:
-        raise HfGarError(
-            f"{name} (revision {revision or 'main'}) is neither a folder here nor a model on the Hub that you can "
-            "read. Check the name, and log in with `hf auth login` if it is private."
-        ) from error
-    except LocalEntryNotFoundError as error:
-        raise HfGarError(
-            f"{name} is not a folder here, and the Hub could not be reached to fetch it. Check the network "
-            "(HF_HUB_OFFLINE, HF_ENDPOINT), or pass a folder."
-        ) from error
-    return folder, folder.name

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 
 # Those marked F401 are needed by the others: of a local folder, transformers 4 copies only what a file names itself.
-from .configuration_fusion import FusionConfig, require_positive_integers
+from .configuration_fusion import FusionConfig, require_positive_integers, require_sizes
 from .fusion import resolve_fusion_layers  # noqa: F401
 
+BLOCKS = 6
 # Five 2x2 poolings: one embedding frame is made of 32 mel frames, which is also the least that the network takes.
 MEL_FRAMES_PER_FRAME = 32
 
@@ -28,6 +29,7 @@ class Cnn14FusionConfig(FusionConfig):
     """
 
     model_type = "cnn14-fusion"
+    mel_frames_per_frame = MEL_FRAMES_PER_FRAME
 
     def __init__(
         self,
@@ -40,42 +42,29 @@ class Cnn14FusionConfig(FusionConfig):
         dropout: float = 0.2,
         **kwargs,
     ):
-        require_positive_integers(num_mel_bins=num_mel_bins, sampling_rate=sampling_rate, hop_length=hop_length)
-        if len(channels) != 6:
-            raise ValueError(f"channels has to name the channels of CNN14's 6 blocks, not {list(channels)}.")
-        require_positive_integers(**{f"channels[{block}]": size for block, size in enumerate(channels)})
+        require_positive_integers(num_mel_bins=num_mel_bins)
         if num_mel_bins < 32:
             raise ValueError(f"num_mel_bins has to be at least 32, as CNN14 halves them 5 times, not {num_mel_bins}.")
         if isinstance(dropout, str) or not 0 <= dropout < 1:
             raise ValueError(f"dropout is a probability, at least 0 and below 1, not {dropout!r}.")
-        self.channels = list(channels)
+        self.channels = require_sizes("channels", channels, BLOCKS)
         self.num_mel_bins = num_mel_bins
-        self.sampling_rate = sampling_rate
-        self.hop_length = hop_length
         self.dropout = dropout
-        super().__init__(fusion_layers=fusion_layers, depth=depth, **kwargs)
+        super().__init__(fusion_layers, depth, sampling_rate, hop_length, **kwargs)
 
     @property
     def valid_layers(self) -> tuple[int, ...]:
-        return tuple(range(1, len(self.channels) + 1))
+        return tuple(range(1, BLOCKS + 1))
 
     @property
-    def unfused_depth(self) -> int:
-        return len(self.channels) + 1
+    def unfused_layer(self) -> int:
+        return BLOCKS + 1
 
     @property
     def layer_sizes(self) -> dict[int, int]:
-        # Each block but the last halves the frequencies.
-        return {
-            block: channels * (self.num_mel_bins >> min(block, len(self.channels) - 1))
+        # Each block but the last halves the frequencies; fc1 keeps the last block's channels.
+        sizes = {
+            block: channels * (self.num_mel_bins >> min(block, BLOCKS - 1))
             for block, channels in enumerate(self.channels, start=1)
         }
-
-    @property
-    def unfused_size(self) -> int:
-        return self.channels[-1]
-
-    @property
-    def frame_hop_s(self) -> float:
-        """From one frame embedding to the next, in seconds."""
-        return MEL_FRAMES_PER_FRAME * self.hop_length / self.sampling_rate
+        return {**sizes, self.unfused_layer: self.channels[-1]}

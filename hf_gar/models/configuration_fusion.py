@@ -22,27 +22,49 @@ def require_positive_integers(**values: object) -> None:
             raise ValueError(f"{name} has to be an integer above 0, not {value!r}.")
 
 
+def require_sizes(name: str, sizes: Sequence[int], count: int) -> list[int]:
+    """`sizes` as a list; a ValueError where they are not `count` integers above 0."""
+    if not isinstance(sizes, (list, tuple)) or len(sizes) != count:
+        raise ValueError(f"{name} has to be {count} sizes, one a layer, not {sizes!r}.")
+    require_positive_integers(**{f"{name}[{index}]": size for index, size in enumerate(sizes)})
+    return list(sizes)
+
+
 class FusionConfig(PretrainedConfig):
     """Base of the fusion models' configurations.
 
-    A subclass sets its fields and then calls this class's `__init__`; it says which layers there are in
-    `valid_layers`, `unfused_depth`, `layer_sizes` and `unfused_size`.
+    A subclass sets its fields and then calls this class's `__init__`; it says which layers there are in `valid_layers`
+    and `layer_sizes`, and how long a frame embedding is in `mel_frames_per_frame`.
 
     Args:
         fusion_layers: The layers whose outputs are concatenated, or None for the network's own unfused embedding.
         depth: The deepest layer whose weights the model holds; by default the deepest one that is used. Nothing
             deeper is built, stored or computed.
+        sampling_rate: Of the recordings that the network was trained on, in Hz.
+        hop_length: From one mel frame to the next, in samples.
     """
 
     _auto_class = "AutoConfig"
+    # How many mel frames lie between the beginnings of two frame embeddings.
+    mel_frames_per_frame = 1
 
-    def __init__(self, fusion_layers: Sequence[int] | None = None, depth: int | None = None, **kwargs):
+    def __init__(
+        self,
+        fusion_layers: Sequence[int] | None = None,
+        depth: int | None = None,
+        sampling_rate: int = 16000,
+        hop_length: int = 160,
+        **kwargs,
+    ):
         kwargs.setdefault("custom_pipelines", CUSTOM_PIPELINES)
         super().__init__(**kwargs)
+        require_positive_integers(sampling_rate=sampling_rate, hop_length=hop_length)
+        self.sampling_rate = sampling_rate
+        self.hop_length = hop_length
         self.fusion_layers = list(fusion_layers) if isinstance(fusion_layers, tuple) else fusion_layers
-        self.depth = self.unfused_depth if depth is None else depth
+        self.depth = self.unfused_layer if depth is None else depth
         fused_layers = self.fused_layers
-        if depth is None and fused_layers:
+        if depth is None:
             self.depth = fused_layers[-1]
 
     @property
@@ -51,41 +73,41 @@ class FusionConfig(PretrainedConfig):
         raise AttributeError(f"{type(self).__name__} has to define valid_layers.")
 
     @property
-    def unfused_depth(self) -> int:
-        """The depth that the unfused embedding needs, which is that of the whole network."""
+    def unfused_layer(self) -> int:
+        """The layer whose output alone is the network's own embedding; there is none deeper."""
         return self.valid_layers[-1]
 
     @property
-    def fused_layers(self) -> tuple[int, ...]:
-        """`fusion_layers` checked and in the order of the network; empty for the unfused embedding.
-
-        Raises:
-            ValueError: A layer is unknown, repeated or deeper than `depth`, or `depth` is out of range.
-        """
-        deepest = self.unfused_depth
-        if type(self.depth) is not int or not self.valid_layers[0] <= self.depth <= deepest:
-            raise ValueError(f"depth has to be from {self.valid_layers[0]} to {deepest}, not {self.depth!r}.")
-        if self.fusion_layers is not None:
-            return resolve_fusion_layers(self.fusion_layers, self.valid_layers, self.depth)
-        if self.depth < deepest:
-            raise ValueError(
-                f"fusion_layers=None asks for the unfused embedding, which needs the whole network (depth={deepest}), "
-                f"but this model holds weights only up to depth={self.depth}. Name layers up to {self.depth}, or "
-                "export the model again with `hf-gar export --all-layers`."
-            )
-        return ()
-
-    @property
     def layer_sizes(self) -> dict[int, int]:
-        """The dimension that each layer adds to the embedding."""
+        """The dimension of each layer's frame embeddings, that of the unfused one included."""
         raise AttributeError(f"{type(self).__name__} has to define layer_sizes.")
 
     @property
-    def unfused_size(self) -> int:
-        """The dimension of the unfused embedding."""
-        raise AttributeError(f"{type(self).__name__} has to define unfused_size.")
+    def fused_layers(self) -> tuple[int, ...]:
+        """The layers that make the embedding, checked and in the order of the network.
+
+        Raises:
+            ValueError: A layer is unknown, repeated or deeper than `depth`, or `depth` is no layer.
+        """
+        layers = tuple(self.layer_sizes)
+        if type(self.depth) is not int or self.depth not in layers:
+            raise ValueError(f"depth has to be one of the layers {', '.join(map(str, layers))}, not {self.depth!r}.")
+        if self.fusion_layers is not None:
+            return resolve_fusion_layers(self.fusion_layers, self.valid_layers, self.depth)
+        if self.depth < self.unfused_layer:
+            raise ValueError(
+                "fusion_layers=None asks for the unfused embedding, which needs the whole network "
+                f"(depth={self.unfused_layer}), but this model holds weights only up to depth={self.depth}. Name "
+                f"layers up to {self.depth}, or export the model again with `hf-gar export --all-layers`."
+            )
+        return (self.unfused_layer,)
 
     @property
     def embedding_size(self) -> int:
         """The dimension D of the clip and frame embeddings."""
-        return sum(self.layer_sizes[layer] for layer in self.fused_layers) or self.unfused_size
+        return sum(self.layer_sizes[layer] for layer in self.fused_layers)
+
+    @property
+    def frame_hop_s(self) -> float:
+        """From one frame embedding to the next, in seconds."""
+        return self.mel_frames_per_frame * self.hop_length / self.sampling_rate

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 
 # Those marked F401 are needed by the others: of a local folder, transformers 4 copies only what a file names itself.
@@ -27,6 +26,12 @@ class Cnn14FusionFeatureExtractor(FusionFeatureExtractor):
         padding_value: The value after the end of the shorter clips of a batch; the model does not see it.
     """
 
+    mel_frames_per_frame = mel_frames_in_frame = MEL_FRAMES_PER_FRAME
+    window_frames = 188  # 60 s
+    # A frame embedding depends on 126 mel frames before and after its own, of which the two at a cut are not what they
+    # are in the whole recording: 4 frames of 32 cover that.
+    window_context_frames = 4
+
     def __init__(
         self,
         feature_size: int = 64,
@@ -46,8 +51,19 @@ class Cnn14FusionFeatureExtractor(FusionFeatureExtractor):
 
     @property
     def minimum_samples(self) -> int:
-        # n samples give 1 + n // hop_length frames.
+        # n samples give 1 + n // hop_length mel frames.
         return max((MEL_FRAMES_PER_FRAME - 1) * self.hop_length, self.n_fft // 2 + 1)
+
+    @property
+    def first_mel_frame_centre(self) -> int:
+        return 0
+
+    @property
+    def window_tail(self) -> int:
+        return 0
+
+    def num_frames(self, num_samples: int) -> int:
+        return (1 + max(num_samples, self.minimum_samples) // self.hop_length) // MEL_FRAMES_PER_FRAME
 
     def log_mel(self, waveforms: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         return cnn14_log_mel(
@@ -59,8 +75,3 @@ class Cnn14FusionFeatureExtractor(FusionFeatureExtractor):
             frequency_min=self.frequency_min,
             frequency_max=self.frequency_max,
         )
-
-    def frame_times(self, num_frames: int) -> np.ndarray:
-        # A frame embedding is made of 32 spectrogram frames; the first of those is centred at 0 s.
-        first = (MEL_FRAMES_PER_FRAME - 1) / 2
-        return (first + MEL_FRAMES_PER_FRAME * np.arange(num_frames)) * self.hop_length / self.sampling_rate

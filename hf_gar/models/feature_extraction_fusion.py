@@ -9,6 +9,7 @@ from transformers import BatchFeature, SequenceFeatureExtractor
 from transformers.utils import PaddingStrategy, TensorType, logging
 
 from .audio_loading import AudioError, as_float_array, check_samples
+from .configuration_fusion import FusionConfig
 
 logger = logging.get_logger(__name__)
 
@@ -16,14 +17,20 @@ logger = logging.get_logger(__name__)
 class FusionFeatureExtractor(SequenceFeatureExtractor):
     """Base of the fusion models' feature extractors: waveforms in, log-mel spectrograms and their mask out.
 
-    A subclass says what it computes in `log_mel`, and in `minimum_samples`, `mel_frames_per_frame` and `mel_hop_s`.
+    A subclass computes the spectrograms in `log_mel`, and tells what of a recording its network needs.
     """
 
     model_input_names = ["input_features", "attention_mask"]
     _auto_class = "AutoFeatureExtractor"
 
-    mel_frames_per_frame: int
     hop_length: int
+    # Where the network has an input of a fixed length: that length, in mel frames.
+    max_length: int | None = None
+    # Of a frame embedding: the mel frames from one to the next, and those that it is made of.
+    mel_frames_per_frame: int
+    mel_frames_in_frame: int
+    # For recordings in windows (see windows.py), in frame embeddings.
+    window_context_frames = 0
 
     def log_mel(self, waveforms: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """The spectrogram (time, mel) of each waveform (samples,), each at least `minimum_samples` long."""
@@ -34,11 +41,65 @@ class FusionFeatureExtractor(SequenceFeatureExtractor):
         """Shorter waveforms are padded with zeros to this length, the least that the network takes, in samples."""
         raise AttributeError(f"{type(self).__name__} has to define minimum_samples.")
 
+    @property
+    def first_mel_frame_centre(self) -> int:
+        """Where the first mel frame's window has its centre, in samples."""
+        raise AttributeError(f"{type(self).__name__} has to define first_mel_frame_centre.")
+
+    @property
+    def window_frames(self) -> int:
+        """The frame embeddings of a window of a long recording."""
+        raise AttributeError(f"{type(self).__name__} has to define window_frames.")
+
+    @property
+    def window_tail(self) -> int:
+        """How far a window's last frame reaches beyond the beginning of the next one, in samples."""
+        raise AttributeError(f"{type(self).__name__} has to define window_tail.")
+
+    @property
+    def max_samples(self) -> int | None:
+        """The longest window that the network takes, in samples; None where there is no limit."""
+        return None
+
+    @property
+    def frame_samples(self) -> int:
+        """From one frame embedding to the next, in samples."""
+        return self.mel_frames_per_frame * self.hop_length
+
+    def num_frames(self, num_samples: int) -> int:
+        """The number of frame embeddings of a recording of `num_samples` samples."""
+        raise AttributeError(f"{type(self).__name__} has to define num_frames.")
+
+    def frame_times(self, num_frames: int) -> np.ndarray:
+        """The centre of each of a recording's first `num_frames` frame embeddings, in seconds, (frame,)."""
+        mel_frames = (self.mel_frames_in_frame - 1) / 2 + self.mel_frames_per_frame * np.arange(num_frames)
+        return (self.first_mel_frame_centre + mel_frames * self.hop_length) / self.sampling_rate
+
+    def match(self, config: FusionConfig) -> None:
+        """Take over the input length that a model was loaded with.
+
+        Raises:
+            ValueError: The model takes spectrograms of another rate or size.
+        """
+        pairs = {
+            "sampling_rate": (self.sampling_rate, config.sampling_rate),
+            "hop_length": (self.hop_length, config.hop_length),
+            "feature_size": (self.feature_size, config.num_mel_bins),
+        }
+        for name, (ours, models) in pairs.items():
+            if ours != models:
+                raise ValueError(
+                    f"The feature extractor has {name}={ours}, but its model takes {models}. Load both "
+                    "from the same repository."
+                )
+        if self.max_length is not None:
+            self.max_length = config.max_length
+
     def __call__(
         self,
         audio: np.ndarray | torch.Tensor | Sequence[float] | Sequence[np.ndarray] | Sequence[torch.Tensor],
         sampling_rate: int | None = None,
-        padding: bool | str | PaddingStrategy = True,
+        padding: bool | str | PaddingStrategy | None = None,
         max_length: int | None = None,
         truncation: bool = False,
         pad_to_multiple_of: int | None = None,
@@ -50,9 +111,10 @@ class FusionFeatureExtractor(SequenceFeatureExtractor):
         Args:
             audio: One mono waveform (samples,) or a list of them: floats in [-1, 1].
             sampling_rate: The rate of `audio`, in Hz. Pass it: another rate than the model's is then refused.
-            padding: As in transformers: True or "longest", "max_length", or False.
-            max_length: For padding and truncation, in spectrogram frames.
-            truncation: Cut spectrograms to `max_length`. By default nothing is cut.
+            padding: As in transformers: True or "longest", "max_length", or False. By default "max_length" where the
+                network has an input of a fixed length, and "longest" elsewhere.
+            max_length: For padding and truncation, in spectrogram frames; by default that of the network.
+            truncation: Cut spectrograms to `max_length`. Without it, longer ones are an error.
             pad_to_multiple_of: Pad the time to a multiple of this many spectrogram frames.
             return_attention_mask: Whether to return the mask; by default as the extractor is configured.
             return_tensors: "pt" or "np".
@@ -61,7 +123,7 @@ class FusionFeatureExtractor(SequenceFeatureExtractor):
             `input_features` (batch, time, mel) and `attention_mask` (batch, time), 1 for a clip's own frames.
 
         Raises:
-            ValueError: The rate is another one, or a waveform is empty, not finite, or not mono.
+            ValueError: The rate is another one, or a waveform is empty, not finite, not mono, or too long.
         """
         if sampling_rate is None:
             logger.warning_once(
@@ -73,7 +135,13 @@ class FusionFeatureExtractor(SequenceFeatureExtractor):
                 f"This model takes audio at {self.sampling_rate} Hz, but sampling_rate={sampling_rate} was passed. "
                 "Resample first, for example with soxr.resample or hf_gar.load_audio, or use the pipeline, which does."
             )
-        features = self.log_mel([self._prepare(waveform, name) for waveform, name in self._as_batch(audio)])
+        waveforms = self._as_batch(audio)
+        features = self.log_mel([self._prepare(waveform, name) for waveform, name in waveforms])
+        max_length = self.max_length if max_length is None else max_length
+        if padding is None:
+            padding = True if self.max_length is None else PaddingStrategy.MAX_LENGTH
+        if padding in ("max_length", PaddingStrategy.MAX_LENGTH) and not truncation:
+            self._refuse_longer(features, [name for _, name in waveforms], max_length)
         return self.pad(
             BatchFeature({"input_features": [clip.numpy() for clip in features]}),
             padding=padding,
@@ -84,9 +152,15 @@ class FusionFeatureExtractor(SequenceFeatureExtractor):
             return_tensors=return_tensors,
         )
 
-    def frame_times(self, num_frames: int) -> np.ndarray:
-        """The centre of each of a clip's first `num_frames` frame embeddings, in seconds, (frame,)."""
-        raise AttributeError(f"{type(self).__name__} has to define frame_times.")
+    def _refuse_longer(self, features: list[torch.Tensor], names: list[str], max_length: int | None) -> None:
+        for clip, name in zip(features, names, strict=True):
+            if max_length is not None and len(clip) > max_length:
+                seconds = max_length * self.hop_length / self.sampling_rate
+                raise AudioError(
+                    f"{name} has {len(clip)} spectrogram frames, more than max_length={max_length} ({seconds:g} s). "
+                    "Embed it with the pipeline or hf_gar, which cut long recordings into windows; or pass "
+                    "truncation=True; or load model and feature extractor with a larger max_length."
+                )
 
     def _as_batch(self, audio: Any) -> list[tuple[Any, str]]:
         """The waveforms of a call, each with the name that an error calls it by."""

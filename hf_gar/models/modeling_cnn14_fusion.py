@@ -5,11 +5,12 @@ from torch import nn
 
 # Those marked F401 are needed by the others: of a local folder, transformers 4 copies only what a file names itself.
 from .audio_loading import AudioError  # noqa: F401
-from .configuration_cnn14_fusion import MEL_FRAMES_PER_FRAME, Cnn14FusionConfig
+from .configuration_cnn14_fusion import BLOCKS, MEL_FRAMES_PER_FRAME, Cnn14FusionConfig
 from .configuration_fusion import FusionConfig  # noqa: F401
-from .fusion import length_mask, pool_frames, tap_to_frames
-from .modeling_fusion import FusionModel
+from .fusion import length_mask, tap_to_frames
+from .modeling_fusion import FusionModel, LayerOutputs, require_length
 from .pipeline_audio_embedding import AudioEmbeddingPipeline  # noqa: F401
+from .windows import split_windows  # noqa: F401
 
 try:
     from transformers import initialization as init  # transformers 5: leaves weights alone that were loaded
@@ -58,18 +59,18 @@ class Cnn14FusionModel(FusionModel):
     def __init__(self, config: Cnn14FusionConfig):
         super().__init__(config)
         self.fused_layers = config.fused_layers
-        last = len(config.channels)
-        sizes = [1, *config.channels][: min(config.depth, last) + 1]
+        self.is_unfused = self.fused_layers == (config.unfused_layer,)
+        sizes = [1, *config.channels][: min(config.depth, BLOCKS) + 1]
         self.bn0 = nn.BatchNorm1d(config.num_mel_bins)
         self.blocks = nn.ModuleList(
-            Cnn14Block(sizes[block - 1], sizes[block], pooling=1 if block == last else 2)
+            Cnn14Block(sizes[block - 1], sizes[block], pooling=1 if block == BLOCKS else 2)
             for block in range(1, len(sizes))
         )
         self.dropout = nn.Dropout(config.dropout)
-        self.fc1 = nn.Linear(config.channels[-1], config.channels[-1]) if config.depth > last else None
+        self.fc1 = nn.Linear(config.channels[-1], config.channels[-1]) if config.depth > BLOCKS else None
         # The weights of deeper layers may be in a repository that is loaded with a smaller depth.
         self._keys_to_ignore_on_load_unexpected = [
-            rf"^blocks\.{block}\." for block in range(len(self.blocks), last)
+            rf"^blocks\.{block}\." for block in range(len(self.blocks), BLOCKS)
         ] + ([] if self.fc1 else [r"^fc1\."])
         self.post_init()
 
@@ -81,49 +82,23 @@ class Cnn14FusionModel(FusionModel):
         else:
             super()._init_weights(module)
 
-    def layer_frames(
-        self, input_features: torch.Tensor, attention_mask: torch.Tensor | None
-    ) -> tuple[list[torch.Tensor], torch.Tensor]:
-        lengths = self._lengths(input_features, attention_mask)
+    def layer_outputs(self, input_features: torch.Tensor, lengths: torch.Tensor) -> LayerOutputs:
+        require_length(lengths, MEL_FRAMES_PER_FRAME, "CNN14")
         x = self.bn0(input_features.to(self.dtype).transpose(1, 2)).transpose(1, 2)[:, None]
         # Where no clip is padded there is nothing to mask.
         is_padded = not bool((lengths == x.shape[2]).all())
         x = zero_after(x, lengths if is_padded else None)
         reduction = 1  # spectrogram frames in a time step of x
         layers = []
-        deepest = self.fused_layers[-1] if self.fused_layers else len(self.blocks)
-        for number, block in enumerate(self.blocks[:deepest], start=1):
+        for number, block in enumerate(self.blocks[: self.fused_layers[-1]], start=1):
             x = block(x, lengths // reduction if is_padded else None)
             reduction = min(2 * reduction, MEL_FRAMES_PER_FRAME)
             if number in self.fused_layers:
                 layers.append(tap_to_frames(x, MEL_FRAMES_PER_FRAME // reduction))
             x = self.dropout(x)
-        if not self.fused_layers:
+        if self.is_unfused:
             layers.append(x.mean(3).transpose(1, 2))
-        frame_mask = length_mask(lengths // MEL_FRAMES_PER_FRAME, layers[0].shape[1])
-        return layers, frame_mask
+        return LayerOutputs(layers, length_mask(lengths // MEL_FRAMES_PER_FRAME, layers[0].shape[1]))
 
-    def pool(self, frames: torch.Tensor, frame_mask: torch.Tensor) -> torch.Tensor:
-        pooled = pool_frames(frames, frame_mask)
-        return pooled if self.fc1 is None or self.fused_layers else self.fc1(pooled).relu()
-
-    def _lengths(self, input_features: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
-        """The clips' own spectrogram frames, (batch,)."""
-        if input_features.ndim != 3 or input_features.shape[2] != self.config.num_mel_bins:
-            raise ValueError(
-                f"input_features has the shape {tuple(input_features.shape)}, expected (batch, time, "
-                f"{self.config.num_mel_bins}), as the feature extractor makes it."
-            )
-        batch, time, _ = input_features.shape
-        if attention_mask is None:
-            lengths = torch.full((batch,), time, device=input_features.device)
-        elif attention_mask.shape != (batch, time):
-            raise ValueError(f"attention_mask has the shape {tuple(attention_mask.shape)}, expected {(batch, time)}.")
-        else:
-            lengths = attention_mask.sum(1)
-        if bool((lengths < MEL_FRAMES_PER_FRAME).any()):
-            raise ValueError(
-                f"A clip has {int(lengths.min())} spectrogram frames, but CNN14 takes at least {MEL_FRAMES_PER_FRAME}. "
-                "The feature extractor pads shorter clips: pass it the waveform as it is."
-            )
-        return lengths
+    def head(self, pooled: torch.Tensor) -> torch.Tensor:
+        return pooled if self.fc1 is None or not self.is_unfused else self.fc1(pooled).relu()

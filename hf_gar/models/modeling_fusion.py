@@ -1,6 +1,7 @@
-"""What the three fusion models share: strict loading, the frames of the chosen layers, pooling, outputs."""
+"""What the three fusion models share: strict loading, fusion, pooling, windows, outputs."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from transformers import PreTrainedModel
@@ -25,16 +26,28 @@ class FusionOutput(ModelOutput):
             of the network, (batch, frame, D of the layer).
     """
 
-    last_hidden_state: torch.Tensor | None = None
-    pooler_output: torch.Tensor | None = None
-    frame_mask: torch.Tensor | None = None
+    # Always given; ModelOutput asks for defaults.
+    last_hidden_state: torch.Tensor = None  # type: ignore[assignment]
+    pooler_output: torch.Tensor = None  # type: ignore[assignment]
+    frame_mask: torch.Tensor = None  # type: ignore[assignment]
     hidden_states: tuple[torch.Tensor, ...] | None = None
 
 
-class FusionModel(PreTrainedModel):
-    """Base of the fusion models. A subclass computes each chosen layer's frames in `layer_frames`."""
+class LayerOutputs(NamedTuple):
+    """What the chosen layers give: their frames, (batch, frame, D of the layer), and the mask (batch, frame).
 
-    config_class = FusionConfig
+    `clips`, (batch, D of the layer), is for networks whose clip embedding is not pooled from their frames.
+    """
+
+    frames: list[torch.Tensor]
+    frame_mask: torch.Tensor
+    clips: list[torch.Tensor] | None = None
+
+
+class FusionModel(PreTrainedModel):
+    """Base of the fusion models. A subclass computes the chosen layers in `layer_outputs`."""
+
+    config_class: type[FusionConfig] = FusionConfig
     main_input_name = "input_features"
     input_modalities = "audio"
     _auto_class = "AutoModel"
@@ -58,15 +71,13 @@ class FusionModel(PreTrainedModel):
             )
         return (model, info) if output_loading_info else model
 
-    def layer_frames(
-        self, input_features: torch.Tensor, attention_mask: torch.Tensor | None
-    ) -> tuple[list[torch.Tensor], torch.Tensor]:
-        """The frames of each chosen layer, (batch, frame, D of the layer), and the frame mask (batch, frame)."""
-        raise AttributeError(f"{type(self).__name__} has to define layer_frames.")
+    def layer_outputs(self, input_features: torch.Tensor, lengths: torch.Tensor) -> LayerOutputs:
+        """The outputs of the chosen layers for spectrograms (batch, time, mel) of `lengths` (batch,) mel frames."""
+        raise AttributeError(f"{type(self).__name__} has to define layer_outputs.")
 
-    def pool(self, frames: torch.Tensor, frame_mask: torch.Tensor) -> torch.Tensor:
-        """The clip embeddings (batch, D) of frames (batch, frame, D) under a mask (batch, frame)."""
-        return pool_frames(frames, frame_mask)
+    def head(self, pooled: torch.Tensor) -> torch.Tensor:
+        """What follows the pooling over time: nothing, (batch, D) -> (batch, D), but in some unfused networks."""
+        return pooled
 
     @can_return_tuple
     def forward(
@@ -84,15 +95,18 @@ class FusionModel(PreTrainedModel):
 
         Returns:
             A `FusionOutput`. A clip's embeddings are the same alone and in any batch.
+
+        Raises:
+            ValueError: The input has another shape or length than the network takes.
         """
-        layers, frame_mask = self.layer_frames(input_features, attention_mask)
+        layers, frame_mask, clips = self.layer_outputs(input_features, self._lengths(input_features, attention_mask))
         layers = [frames.masked_fill(~frame_mask[:, :, None], 0) for frames in layers]
         frames = torch.cat(layers, dim=-1)
         if output_hidden_states is None:
             output_hidden_states = self.config.output_hidden_states
         return FusionOutput(
             last_hidden_state=frames,
-            pooler_output=self.pool(frames, frame_mask),
+            pooler_output=self.head(pool_frames(frames, frame_mask)) if clips is None else torch.cat(clips, dim=-1),
             frame_mask=frame_mask,
             hidden_states=tuple(layers) if output_hidden_states else None,
         )
@@ -100,3 +114,51 @@ class FusionModel(PreTrainedModel):
     def encode_frames(self, input_features: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
         """The frame embeddings in the layout of the original code, (batch, D, frame)."""
         return self(input_features, attention_mask=attention_mask).last_hidden_state.transpose(1, 2)
+
+    def summarize_windows(self, outputs: FusionOutput, own_frames: torch.Tensor) -> torch.Tensor:
+        """What `merge_windows` needs of a batch of windows, in float32.
+
+        Args:
+            outputs: The model's outputs for the windows.
+            own_frames: (batch, frame), true for the frames that are a window's own, not context.
+
+        Returns:
+            (batch, 2, D): the maximum and the sum over the window's own frames.
+        """
+        frames, others = outputs.last_hidden_state.float(), ~own_frames[:, :, None]
+        maximum = frames.masked_fill(others, torch.finfo(frames.dtype).min).amax(1)
+        return torch.stack([maximum, frames.masked_fill(others, 0).sum(1)], dim=1)
+
+    def merge_windows(self, summaries: torch.Tensor, num_frames: torch.Tensor) -> torch.Tensor:
+        """The clip embedding (D,) of a recording.
+
+        Args:
+            summaries: Its windows, (window, 2, D), as `summarize_windows` gives them.
+            num_frames: How many frames of their own they have, (window,).
+        """
+        maximum, total = summaries[:, 0].amax(0), summaries[:, 1].sum(0)
+        with torch.no_grad():
+            return self.head((maximum + total / num_frames.sum())[None].to(self.device, self.dtype))[0]
+
+    def _lengths(self, input_features: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
+        """The clips' own spectrogram frames, (batch,)."""
+        if input_features.ndim != 3 or input_features.shape[2] != self.config.num_mel_bins:
+            raise ValueError(
+                f"input_features has the shape {tuple(input_features.shape)}, expected (batch, time, "
+                f"{self.config.num_mel_bins}), as the feature extractor makes it."
+            )
+        batch, time, _ = input_features.shape
+        if attention_mask is None:
+            return torch.full((batch,), time, device=input_features.device)
+        if attention_mask.shape != (batch, time):
+            raise ValueError(f"attention_mask has the shape {tuple(attention_mask.shape)}, expected {(batch, time)}.")
+        return attention_mask.sum(1)
+
+
+def require_length(lengths: torch.Tensor, minimum: int, network: str) -> None:
+    """Raise a ValueError where a clip has fewer spectrogram frames than the network takes; `lengths` is (batch,)."""
+    if bool((lengths < minimum).any()):
+        raise ValueError(
+            f"A clip has {int(lengths.min())} spectrogram frames, but {network} takes at least {minimum}. The feature "
+            "extractor pads shorter clips: pass it the waveform as it is."
+        )

@@ -1,15 +1,17 @@
-"""The pipeline "feature-extraction" for the fusion models: recordings in, embeddings out."""
+"""The pipeline "feature-extraction" for the fusion models: recordings of any length in, embeddings out."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
-from transformers import Pipeline
+from transformers.pipelines.base import ChunkPipeline
 
-from .audio_loading import load_audio
+from .audio_loading import check_samples, open_recording, resample
+from .windows import split_windows
 
 
-class AudioEmbeddingPipeline(Pipeline):
-    """Embed recordings.
+class AudioEmbeddingPipeline(ChunkPipeline):
+    """Embed recordings. Long ones are cut into windows, of which `batch_size` pass through the model at a time.
 
     ```python
     embed = pipeline("feature-extraction", model="org/cnn14-fusion", trust_remote_code=True)
@@ -23,6 +25,10 @@ class AudioEmbeddingPipeline(Pipeline):
     _load_feature_extractor = True
     _load_tokenizer = False
 
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.feature_extractor.match(self.model.config)
+
     def __call__(self, inputs: Any, **kwargs: Any) -> Any:
         """Embed one recording or a list of them.
 
@@ -33,7 +39,7 @@ class AudioEmbeddingPipeline(Pipeline):
             timestamps (bool): Return {"embeddings": (frame, D), "timestamps": (frame,)} with each frame's centre in
                 seconds.
             return_tensors (bool): Return float32 tensors in place of nested lists.
-            batch_size (int): How many recordings to pass through the model at a time.
+            batch_size (int): How many recordings, or windows of long ones, to pass through the model at a time.
 
         Raises:
             ValueError: A recording cannot be decoded, is empty, or has samples that are not finite.
@@ -46,21 +52,47 @@ class AudioEmbeddingPipeline(Pipeline):
         unknown = kwargs.keys() - options
         if unknown:
             raise TypeError(f"Unknown options {sorted(unknown)}; this pipeline has {sorted(options)}.")
-        return {}, {}, kwargs
+        wants_frames = kwargs.get("timestamps", False) or not kwargs.get("pool", True)
+        return {}, {"wants_frames": wants_frames} if kwargs else {}, kwargs
 
-    def preprocess(self, inputs: Any) -> dict[str, torch.Tensor]:
+    def preprocess(self, inputs: Any) -> Iterator[dict[str, Any]]:
         rate = self.feature_extractor.sampling_rate
-        return self.feature_extractor(load_audio(inputs, rate), sampling_rate=rate, return_tensors="pt")
+        recording = open_recording(inputs)
+        for window in split_windows(resample(recording, rate), self.feature_extractor):
+            check_samples(window.waveform, recording.name)
+            features = self.feature_extractor(window.waveform, sampling_rate=rate, return_tensors="pt")
+            yield {**features, "own_frames": (window.first, window.stop), "is_last": window.is_last}
 
-    def _forward(self, model_inputs: dict[str, torch.Tensor]) -> Any:
-        return self.model(**model_inputs)
+    def _forward(self, model_inputs: dict[str, Any], wants_frames: bool = False) -> dict[str, Any]:
+        own, is_last = model_inputs.pop("own_frames"), model_inputs.pop("is_last")
+        bounds = [own] if isinstance(own, tuple) else own  # a single window, or a batch of them
+        outputs = self.model(**model_inputs)
+        own_frames = torch.zeros_like(outputs.frame_mask)
+        for index, (first, stop) in enumerate(bounds):
+            own_frames[index, first:stop] = True
+        return {
+            "summaries": self.model.summarize_windows(outputs, own_frames),
+            "num_frames": own_frames.sum(1),
+            # Of a long recording, the frames are kept only where they are asked for.
+            "frames": [
+                outputs.last_hidden_state[index, first:stop].float() if wants_frames else None
+                for index, (first, stop) in enumerate(bounds)
+            ],
+            "is_last": is_last,
+        }
 
     def postprocess(
-        self, model_outputs: Any, pool: bool = True, timestamps: bool = False, return_tensors: bool = False
+        self,
+        windows: list[dict[str, Any]],
+        pool: bool = True,
+        timestamps: bool = False,
+        return_tensors: bool = False,
     ) -> Any:
         if pool and not timestamps:
-            return _as_result(model_outputs["pooler_output"][0], return_tensors)
-        frames = model_outputs["last_hidden_state"][0, model_outputs["frame_mask"][0]]
+            summaries = torch.cat([window["summaries"] for window in windows])
+            num_frames = torch.cat([window["num_frames"] for window in windows])
+            return _as_result(self.model.merge_windows(summaries, num_frames).cpu(), return_tensors)
+        frames = torch.cat([window["frames"][0] for window in windows])
         if not timestamps:
             return _as_result(frames, return_tensors)
         times = torch.from_numpy(self.feature_extractor.frame_times(len(frames)))

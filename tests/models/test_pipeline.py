@@ -36,7 +36,7 @@ def test_a_clip_embedding_is_a_list_of_floats(embed, expected):
 
 def test_frames_and_their_times(embed, expected, extractor):
     frames = embed(tone(2), pool=False)
-    assert relative_error(frames, expected.last_hidden_state[0]) < 1e-6
+    assert relative_error(frames, expected.last_hidden_state[0, expected.frame_mask[0]]) < 1e-6
     timed = embed(tone(2), timestamps=True)
     assert timed["embeddings"] == frames
     np.testing.assert_allclose(timed["timestamps"], extractor.frame_times(len(frames)), rtol=1e-6)

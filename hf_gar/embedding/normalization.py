@@ -1,0 +1,45 @@
+"""The mean and standard deviation of a dataset's filter banks, which AST is normalised by."""
+
+import datasets
+import torch
+
+from hf_gar.audio import load_audio
+from hf_gar.embedding.dataset import find_audio_column, undecoded
+from hf_gar.models import ASTFusionFeatureExtractor
+
+
+def measure_normalization(
+    dataset: datasets.Dataset, feature_extractor: ASTFusionFeatureExtractor, audio_column: str | None = None
+) -> tuple[float, float]:
+    """Measure the statistics that the paper's evaluation normalises a task by: those of its training recordings.
+
+    ```python
+    mean, std = hf_gar.measure_normalization(dataset, extractor)
+    extractor = AutoFeatureExtractor.from_pretrained("org/ast-fusion", trust_remote_code=True, mean=mean, std=std)
+    ```
+
+    Args:
+        dataset: Its recordings may be an `Audio` column, paths, bytes or waveforms.
+        feature_extractor: Computes the filter banks; its own mean and std make no difference.
+        audio_column: The column with the recordings; by default the first `Audio` column, or "audio".
+
+    Returns:
+        The mean and the standard deviation over all bins of all frames of all recordings.
+
+    Raises:
+        AudioError: A recording cannot be read.
+        ValueError: The dataset has no rows.
+    """
+    if not len(dataset):
+        raise ValueError("The dataset has no recordings to measure.")
+    audio_column = audio_column or find_audio_column(dataset.features)
+    count, total, squares = 0, 0.0, 0.0
+    for source in undecoded(dataset, audio_column)[audio_column]:
+        waveform = torch.from_numpy(load_audio(source, feature_extractor.sampling_rate))
+        shortfall = max(0, feature_extractor.minimum_samples - len(waveform))
+        bank = feature_extractor.filter_bank([torch.nn.functional.pad(waveform, (0, shortfall))])[0].double()
+        count += bank.numel()
+        total += float(bank.sum())
+        squares += float(bank.square().sum())
+    mean = total / count
+    return mean, (squares / count - mean**2) ** 0.5

@@ -1,0 +1,137 @@
+"""AST-Fusion: the Audio Spectrogram Transformer's blocks, of which the chosen ones are fused."""
+
+import torch
+from torch import nn
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+# Those marked F401 are needed by the others: of a local folder, transformers 4 copies only what a file names itself.
+from .audio_loading import AudioError  # noqa: F401
+from .configuration_ast_fusion import PATCH_SIZE, PATCH_STRIDE, ASTFusionConfig
+from .configuration_fusion import FusionConfig  # noqa: F401
+from .fusion import length_mask
+from .modeling_fusion import FusionModel, FusionOutput, LayerOutputs
+from .pipeline_audio_embedding import AudioEmbeddingPipeline  # noqa: F401
+from .windows import split_windows  # noqa: F401
+
+try:
+    from transformers import initialization as init  # transformers 5: leaves weights alone that were loaded
+except ImportError:
+    from torch.nn import init
+
+
+class ASTEmbeddings(nn.Module):
+    """Spectrograms to tokens: (batch, time, mel) -> (batch, 2 + rows * columns, width)."""
+
+    def __init__(self, config: ASTFusionConfig):
+        super().__init__()
+        rows, columns = config.pretrained_patch_grid
+        self.grid = config.patch_grid
+        self.pretrained_grid = (rows, columns)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, config.hidden_size))
+        self.distillation_token = nn.Parameter(torch.zeros(1, 1, config.hidden_size))
+        self.position_embeddings = nn.Parameter(torch.zeros(1, 2 + rows * columns, config.hidden_size))
+        self.projection = nn.Conv2d(1, config.hidden_size, kernel_size=PATCH_SIZE, stride=PATCH_STRIDE)
+
+    def forward(self, input_features: torch.Tensor) -> torch.Tensor:
+        # Rows are frequencies: the tokens go through all times of the first row, then of the second.
+        patches = self.projection(input_features.transpose(1, 2)[:, None]).flatten(2).transpose(1, 2)
+        special = torch.cat([self.cls_token, self.distillation_token], dim=1).expand(len(patches), -1, -1)
+        return torch.cat([special, patches], dim=1) + self.fitted_position_embeddings()
+
+    def fitted_position_embeddings(self) -> torch.Tensor:
+        """The position embeddings for the grid of patches in use, (1, 2 + rows * columns, width).
+
+        For fewer columns than were trained they are cut from the middle, for more they are interpolated.
+        """
+        (rows, trained), (_, columns) = self.pretrained_grid, self.grid
+        if columns == trained:
+            return self.position_embeddings
+        special, patches = self.position_embeddings.split([2, rows * trained], dim=1)
+        grid = patches.transpose(1, 2).unflatten(2, (rows, trained))  # (1, width, rows, columns)
+        if columns < trained:
+            start = trained // 2 - columns // 2
+            grid = grid[..., start : start + columns]
+        else:
+            grid = nn.functional.interpolate(grid.float(), size=(rows, columns), mode="bilinear").to(grid.dtype)
+        return torch.cat([special, grid.flatten(2).transpose(1, 2)], dim=1)
+
+
+class ASTBlock(GradientCheckpointingLayer):
+    """A pre-norm transformer block, (batch, token, width) -> (batch, token, width)."""
+
+    def __init__(self, config: ASTFusionConfig):
+        super().__init__()
+        width = config.hidden_size
+        self.num_heads = config.num_attention_heads
+        self.norm1 = nn.LayerNorm(width, eps=config.layer_norm_eps)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.attention_output = nn.Linear(width, width)
+        self.norm2 = nn.LayerNorm(width, eps=config.layer_norm_eps)
+        self.intermediate = nn.Linear(width, config.intermediate_size)
+        self.output = nn.Linear(config.intermediate_size, width)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        # (batch, token, 3 * width) -> query, key, value, each (batch, head, token, width of a head)
+        query, key, value = self.qkv(self.norm1(x)).unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        attended = nn.functional.scaled_dot_product_attention(query, key, value)
+        x = x + self.attention_output(attended.transpose(1, 2).flatten(2))
+        return x + self.output(nn.functional.gelu(self.intermediate(self.norm2(x))))
+
+
+class ASTFusionModel(FusionModel):
+    """AST (Gong et al., 2021) with the multilayer fusion of Niizumi et al., 2022.
+
+    The input is (batch, max_length, mel). A clip embedding is made of the class and distillation tokens, a frame
+    embedding of one column of patches. As in the original, the padding after a clip's end is seen by the attention: a
+    clip's embedding depends on `max_length`, not on the batch.
+    """
+
+    config_class = ASTFusionConfig
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _no_split_modules = ["ASTBlock"]
+
+    def __init__(self, config: ASTFusionConfig):
+        super().__init__(config)
+        self.fused_layers = config.fused_layers
+        self.embeddings = ASTEmbeddings(config)
+        self.layers = nn.ModuleList(ASTBlock(config) for _ in range(config.depth + 1))
+        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        # The weights of deeper blocks may be in a repository that is loaded with a smaller depth.
+        self._keys_to_ignore_on_load_unexpected = [
+            rf"^layers\.{layer}\." for layer in range(config.depth + 1, config.num_hidden_layers)
+        ]
+        self.post_init()
+
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, ASTEmbeddings):
+            for parameter in (module.cls_token, module.distillation_token, module.position_embeddings):
+                init.trunc_normal_(parameter, std=self.config.initializer_range)
+
+    def layer_outputs(self, input_features: torch.Tensor, lengths: torch.Tensor) -> LayerOutputs:
+        if input_features.shape[1] != self.config.max_length:
+            raise ValueError(
+                f"input_features has {input_features.shape[1]} spectrogram frames, but this model takes "
+                f"max_length={self.config.max_length}. The feature extractor pads to its own max_length: load "
+                "both with the same one. Long recordings are for the pipeline or hf_gar, which cut them into windows."
+            )
+        x = self.embeddings(input_features.to(self.dtype))
+        frames, clips = [], []
+        for number, layer in enumerate(self.layers[: self.fused_layers[-1] + 1]):
+            x = layer(x)
+            if number in self.fused_layers:
+                normed = self.norm(x)
+                clips.append(normed[:, :2].mean(1))
+                frames.append(normed[:, 2:].unflatten(1, self.embeddings.grid).mean(1))
+        # A column is a clip's own where all of its frames are; a clip has at least one.
+        columns = ((lengths - PATCH_SIZE) // PATCH_STRIDE + 1).clamp(min=1)
+        return LayerOutputs(frames, length_mask(columns, self.embeddings.grid[1]), clips)
+
+    def summarize_windows(self, outputs: FusionOutput, own_frames: torch.Tensor) -> torch.Tensor:
+        """What `merge_windows` needs of a batch of windows: their clip embeddings, (batch, 1, D), in float32."""
+        return outputs.pooler_output.float()[:, None]
+
+    def merge_windows(self, summaries: torch.Tensor, num_frames: torch.Tensor) -> torch.Tensor:
+        """The mean of a recording's windows (window, 1, D), weighted by their durations (window,) in frames: (D,)."""
+        return (summaries[:, 0] * num_frames[:, None]).sum(0) / num_frames.sum()
