@@ -57,6 +57,10 @@ def build_tiny(model_type: str, **config) -> FusionModel:
     return model.eval()
 
 
+def build_tiny_extractor(model_type: str) -> FusionFeatureExtractor:
+    return MODEL_CLASSES[model_type].feature_extractor(**TINY[model_type][1])
+
+
 def tone(seconds: float, sampling_rate: int = 16000, seed: int = 0) -> np.ndarray:
     return checkpoints.waveform(seconds, seed=seed, sampling_rate=sampling_rate)
 
@@ -80,16 +84,19 @@ def model(model_type) -> FusionModel:
 
 @pytest.fixture(scope="session")
 def extractor(model_type) -> FusionFeatureExtractor:
-    return MODEL_CLASSES[model_type].feature_extractor(**TINY[model_type][1])
+    return build_tiny_extractor(model_type)
+
+
+def save_tiny(model_type: str, folder: Path) -> Path:
+    """Write a model repository of a small model, every layer in it."""
+    build_tiny(model_type).save_pretrained(folder)
+    build_tiny_extractor(model_type).save_pretrained(folder)
+    return folder
 
 
 @pytest.fixture(scope="session")
-def repository(model, extractor, tmp_path_factory) -> Path:
-    """A model repository of the small model, every layer in it."""
-    folder = tmp_path_factory.mktemp("repository") / model.config.model_type
-    model.save_pretrained(folder)
-    extractor.save_pretrained(folder)
-    return folder
+def repository(model_type, tmp_path_factory) -> Path:
+    return save_tiny(model_type, tmp_path_factory.mktemp("repository") / model_type)
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import save_tiny
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory) -> Path:
+    """One model will do: what differs between the models is tested elsewhere."""
+    return save_tiny("cnn14-fusion", tmp_path_factory.mktemp("repository") / "cnn14")
+
 
 def hf_gar(*arguments, **options) -> subprocess.CompletedProcess:
     command = [Path(sys.executable).with_name("hf-gar"), *map(str, arguments)]

@@ -4,8 +4,9 @@ import pytest
 import torch
 from datasets.fingerprint import Hasher
 
-from hf_gar import AudioEmbedder, AudioError, HfGarError, embed_dataset
-from tests.conftest import relative_error, tone
+from hf_gar import AudioEmbedder, AudioError, HfGarError, embed_dataset, load_audio, measure_normalization
+from hf_gar.models import MODEL_CLASSES
+from tests.conftest import build_tiny, relative_error, tone
 
 
 @pytest.fixture
@@ -20,8 +21,6 @@ def embedding_of(model, extractor, waveform) -> np.ndarray:
 
 
 def test_embed_dataset(rows, repository, model, extractor, recordings):
-    from hf_gar import load_audio
-
     embedded = embed_dataset(rows, repository, batch_size=4)
     assert embedded.column_names == ["number", "embedding", "duration_s"]
     assert embedded.features["embedding"] == datasets.List(
@@ -78,9 +77,52 @@ def test_its_hash_is_stable_and_tells_settings_apart(repository, model):
 def test_other_layers_and_dtype(repository, model):
     layer = model.config.valid_layers[0]
     embedder = AudioEmbedder(repository, dtype="bfloat16", model_kwargs={"fusion_layers": [layer]})
-    embedding = embedder.embed([tone(1)])
-    assert embedding.dtype == np.float32
-    assert embedding.shape == (1, model.config.layer_sizes[layer])
+    (embedding,) = embedder.embed([tone(1)])
+    assert embedding.clip.dtype == np.float32
+    assert embedding.clip.shape == (model.config.layer_sizes[layer],)
+    assert embedding.duration_s == 1
+    assert embedding.frames is embedding.frame_times is None
+
+
+def test_frames_and_their_times(rows, repository, model, extractor):
+    embedded = embed_dataset(rows, repository, with_frames=True)
+    for row, path in zip(embedded, rows["audio"], strict=True):
+        waveform = load_audio(path, 16000)
+        with torch.no_grad():
+            outputs = model(**extractor(waveform, sampling_rate=16000, return_tensors="pt"))
+        expected = outputs.last_hidden_state[0, outputs.frame_mask[0]]
+        assert relative_error(row["frame_embeddings"], expected) < 1e-5
+        np.testing.assert_allclose(row["frame_times"], extractor.frame_times(len(expected)))
+
+
+def test_a_model_and_an_extractor_that_do_not_go_together_are_refused(model, model_type):
+    classes = MODEL_CLASSES[model_type]
+    with pytest.raises(ValueError, match=r"feature extractor has feature_size=40, but its model takes 32"):
+        AudioEmbedder(model, classes.feature_extractor(feature_size=40))
+
+
+def test_ast_of_another_length():
+    """The length that the model is loaded with is the extractor's, too."""
+    model, extractor = build_tiny("ast-fusion", max_length=128), MODEL_CLASSES["ast-fusion"].feature_extractor
+    (found,) = AudioEmbedder(model, extractor(feature_size=32)).embed([tone(1)])
+    inputs = extractor(feature_size=32, max_length=128)(tone(1), sampling_rate=16000, return_tensors="pt")
+    with torch.no_grad():
+        assert relative_error(found.clip, model(**inputs).pooler_output[0]) < 1e-6
+
+
+def test_normalization_is_measured():
+    extractor = MODEL_CLASSES["ast-fusion"].feature_extractor()
+    clips = [tone(seconds, seed=index) for index, seconds in enumerate([0.5, 1, 2])]
+    dataset = datasets.Dataset.from_dict({"audio": [{"array": clip, "sampling_rate": 16000} for clip in clips]})
+    mean, std = measure_normalization(dataset, extractor)
+    values = torch.cat(extractor.filter_bank([torch.from_numpy(clip) for clip in clips]))
+    assert mean == pytest.approx(float(values.mean()), rel=1e-5)
+    assert std == pytest.approx(float(values.std(correction=0)), rel=1e-5)
+    normalized = MODEL_CLASSES["ast-fusion"].feature_extractor(mean=mean, std=std)
+    batch = normalized(clips, sampling_rate=16000, return_tensors="pt")
+    own = batch["input_features"][batch["attention_mask"].bool()]
+    assert abs(float(own.mean())) < 1e-3
+    assert float(own.std()) == pytest.approx(0.5, rel=1e-3)
 
 
 def test_a_bad_recording_is_raised_or_recorded(rows, repository, tmp_path):

@@ -1,71 +1,118 @@
 import json
 import re
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
-from transformers import AutoFeatureExtractor, AutoModel
+from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
 
 from hf_gar import HfGarError
 from hf_gar.cli import main
 from hf_gar.hub.export import export_repository
 from tests.conftest import relative_error
 
-CNN14_FILES = {
+SHARED_FILES = {
     "README.md",
     "audio_loading.py",
     "config.json",
-    "configuration_cnn14_fusion.py",
     "configuration_fusion.py",
-    "feature_extraction_cnn14_fusion.py",
     "feature_extraction_fusion.py",
     "fusion.py",
     "log_mel.py",
     "model.safetensors",
-    "modeling_cnn14_fusion.py",
     "modeling_fusion.py",
     "pipeline_audio_embedding.py",
     "preprocessor_config.json",
+    "windows.py",
 }
 SAVED = ("config.json", "preprocessor_config.json", "model.safetensors")
+CLASSES = {"vggish": "VGGish", "cnn14": "Cnn14", "ast": "AST"}
+
+
+@pytest.fixture(scope="module", params=CLASSES)
+def name(request) -> str:
+    return request.param
 
 
 @pytest.fixture(scope="module")
-def cnn14(official_files, tmp_path_factory):
-    """The stand-in of the official file, exported with every layer by the command line."""
-    output = tmp_path_factory.mktemp("exported") / "cnn14"
-    arguments = ["--checkpoint", str(official_files("cnn14")), "--output", str(output), "--all-layers"]
-    assert main(["export", "cnn14-fusion", *arguments]) == 0
+def exported(name, official_files, tmp_path_factory):
+    """The stand-in of an official file, exported with every layer by the command line."""
+    output = tmp_path_factory.mktemp("exported") / name
+    arguments = ["--checkpoint", str(official_files(name)), "--output", str(output), "--all-layers"]
+    assert main(["export", f"{name}-fusion", *arguments]) == 0
     return output
 
 
-def test_it_is_a_complete_repository(cnn14):
-    assert {path.name for path in cnn14.iterdir()} == CNN14_FILES
-    config = json.loads((cnn14 / "config.json").read_text())
+def test_it_is_a_complete_repository(name, exported):
+    own = {f"{kind}_{name}_fusion.py" for kind in ("configuration", "feature_extraction", "modeling")}
+    assert {path.name for path in exported.iterdir()} == SHARED_FILES | own
+    config = json.loads((exported / "config.json").read_text())
     assert config["auto_map"] == {
-        "AutoConfig": "configuration_cnn14_fusion.Cnn14FusionConfig",
-        "AutoModel": "modeling_cnn14_fusion.Cnn14FusionModel",
+        "AutoConfig": f"configuration_{name}_fusion.{CLASSES[name]}FusionConfig",
+        "AutoModel": f"modeling_{name}_fusion.{CLASSES[name]}FusionModel",
     }
     assert config["custom_pipelines"]["feature-extraction"]["impl"] == "pipeline_audio_embedding.AudioEmbeddingPipeline"
 
 
-def test_cnn14_gives_the_reference_values(cnn14, golden):
-    """Front end, every layer, the fusion, its frames and the unfused embedding, through the command and AutoModel."""
-    extractor = AutoFeatureExtractor.from_pretrained(cnn14, trust_remote_code=True)
+def load_both(folder, **options):
+    extractor = AutoFeatureExtractor.from_pretrained(folder, trust_remote_code=True, **options)
+    return extractor, partial(AutoModel.from_pretrained, folder, trust_remote_code=True, **options)
+
+
+def reference_errors_vggish(folder, golden):
+    extractor, load = load_both(folder)
     inputs = extractor(golden["waveform"], sampling_rate=16000, return_tensors="pt")
-    errors = {"log_mel": relative_error(inputs["input_features"][0], golden["cnn14.log_mel"])}
+    yield "log_mel", inputs["input_features"][0, :288].unflatten(0, (3, 96)), golden["vggish.log_mel"]
+    choices = {f"layer{layer}.clip": [layer] for layer in (1, 4, 7, 9, 12, 14, 17, 19, 21)}
+    choices |= {"fusion9_14.clip": [9, 14], "original.clip": None, "original_4k.clip": [17]}
+    for name, layers in choices.items():
+        outputs = load(fusion_layers=layers)(**inputs)
+        yield name, outputs.pooler_output[0], golden[f"vggish.{name}"]
+        if layers == [9, 14]:
+            yield "fusion9_14.frames", outputs.last_hidden_state[0, :12], golden["vggish.fusion9_14.frames"]
+        if layers is None:
+            # A patch's embedding stands in each of its six frames.
+            yield "original.patches", outputs.last_hidden_state[0, ::6], golden["vggish.original.patches"]
+
+
+def reference_errors_cnn14(folder, golden):
+    extractor, load = load_both(folder)
+    inputs = extractor(golden["waveform"], sampling_rate=16000, return_tensors="pt")
+    yield "log_mel", inputs["input_features"][0], golden["cnn14.log_mel"]
     choices = {f"layer{layer}.clip": [layer] for layer in range(1, 7)}
     choices |= {"fusion3_6.clip": [3, 6], "original.clip": None}
     for name, layers in choices.items():
-        model = AutoModel.from_pretrained(cnn14, trust_remote_code=True, fusion_layers=layers)
-        with torch.no_grad():
-            outputs = model(**inputs)
-        errors[name] = relative_error(outputs.pooler_output[0], golden[f"cnn14.{name}"])
+        outputs = load(fusion_layers=layers)(**inputs)
+        yield name, outputs.pooler_output[0], golden[f"cnn14.{name}"]
         if layers == [3, 6]:
-            errors["fusion3_6.frames"] = relative_error(outputs.last_hidden_state[0], golden["cnn14.fusion3_6.frames"])
-    print("CNN14 against the reference, relative to the largest magnitude:")
-    for name, error in errors.items():
-        print(f"  {name:18} {error:.1e}")
+            yield "fusion3_6.frames", outputs.last_hidden_state[0], golden["cnn14.fusion3_6.frames"]
+
+
+def reference_errors_ast(folder, golden):
+    for length in (328, 1024, 1200):
+        extractor, load = load_both(folder, max_length=length)
+        inputs = extractor(golden["waveform"], sampling_rate=16000, return_tensors="pt")
+        if length == 328:
+            bank = inputs["input_features"][0] * 2 * extractor.std + extractor.mean
+            yield "fbank", bank, golden["ast.fbank"]
+        layers = load(fusion_layers=list(range(12)))(**inputs).pooler_output[0].unflatten(0, (12, -1))
+        for layer, found in enumerate(layers):
+            yield f"t{length}.layers[{layer}]", found, golden[f"ast.t{length}.layers"][layer]
+        fused = load(fusion_layers=[4, 11])(**inputs).pooler_output[0]
+        yield f"t{length}.fusion4_11.clip", fused, golden[f"ast.t{length}.fusion4_11.clip"]
+
+
+def test_the_models_give_the_reference_values(name, exported, golden):
+    """Front end, every layer, the fusion, its frames and the unfused embedding, through the command and AutoModel."""
+    print(f"{name} against the reference, relative to the largest magnitude:")
+    checks = {"vggish": reference_errors_vggish, "cnn14": reference_errors_cnn14, "ast": reference_errors_ast}[name]
+    with torch.no_grad():
+        errors = {check: relative_error(found, expected) for check, found, expected in checks(exported, golden)}
+    for check, error in errors.items():
+        print(f"  {check:22} {error:.1e}")
+    checked = {key.split(".", 1)[1] for key in golden if key.startswith(f"{name}.")}
+    assert checked <= {check.split("[")[0] for check in errors}  # every array of the model was compared
     assert max(errors.values()) < 1e-4
 
 
@@ -76,6 +123,8 @@ def test_only_the_fused_depth_is_stored(official_files, tmp_path):
     assert (tmp_path / "part" / "model.safetensors").stat().st_size < 6_000_000
     with pytest.raises(ValueError, match=r"layers \[6\].*depth=3"):
         AutoModel.from_pretrained(tmp_path / "part", trust_remote_code=True, fusion_layers=[2, 6])
+    export_repository("vggish-fusion", official_files("vggish"), tmp_path / "vggish")
+    assert (tmp_path / "vggish" / "model.safetensors").stat().st_size < 18_100_000  # of 288 MB
 
 
 def test_save_load_save_is_identical(model, extractor, repository, tmp_path):
@@ -117,12 +166,14 @@ def test_the_rate_has_to_be_the_files(official_files, tmp_path):
         export_repository("cnn14-fusion", official_files("cnn14"), tmp_path / "a", sampling_rate=32000)
 
 
-def test_the_card_tells_the_models_facts(cnn14):
-    card = (cnn14 / "README.md").read_text()
+def test_the_card_tells_the_models_facts(name, exported):
+    card = (exported / "README.md").read_text()
     assert "pipeline_tag: feature-extraction" in card
-    assert "6144 floats" in card
-    assert "0.32 s" in card
+    config = AutoConfig.from_pretrained(exported, trust_remote_code=True)
+    assert f"{config.embedding_size} floats every {config.frame_hop_s} s" in card
+    assert "It lost on music genre" in card
     assert "{{" not in card
+    assert "{%" not in card
     for block in re.findall(r"```python\n(.*?)```", card, re.DOTALL):
         compile(block, "card", "exec")
 

@@ -45,7 +45,7 @@ def test_it_gives_what_the_package_gives(found, model, extractor):
         "clip": outputs.pooler_output,
         "frames": outputs.last_hidden_state,
         "pipeline": outputs.pooler_output,
-        "pipeline_frames": outputs.last_hidden_state,
+        "pipeline_frames": outputs.last_hidden_state[:, outputs.frame_mask[0]],
     }
     for layer, hidden_state in zip(model.config.fused_layers, outputs.hidden_states, strict=True):
         expected[f"layer{layer}"] = hidden_state

@@ -1,0 +1,28 @@
+"""hf_gar.register(), in a process of its own: it changes transformers for the whole process."""
+
+import subprocess
+import sys
+
+CODE = """
+import hf_gar
+from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+assert "ast-fusion" not in CONFIG_MAPPING  # importing registers nothing
+hf_gar.register()
+hf_gar.register()  # twice does no harm
+repository = {repository!r}
+config = AutoConfig.from_pretrained(repository)
+model = AutoModel.from_pretrained(repository)
+extractor = AutoFeatureExtractor.from_pretrained(repository)
+assert type(model).__module__.startswith("hf_gar."), type(model)
+assert type(extractor).__module__.startswith("hf_gar."), type(extractor)
+assert type(AutoModel.from_config(config)) is type(model)
+"""
+
+
+def test_registered_models_need_no_remote_code(repository):
+    done = subprocess.run(
+        [sys.executable, "-c", CODE.format(repository=str(repository))], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
