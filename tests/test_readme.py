@@ -2,20 +2,19 @@
 
 import re
 import shlex
-import shutil
 from pathlib import Path
 
 import soundfile
 
 from hf_gar.cli import main
-from tests.conftest import tone
+from tests.conftest import save_tiny, tone
 
 README = Path(__file__).parents[1] / "README.md"
 
 
-def test_the_readmes_commands_and_code_run(recordings, repository, tmp_path, monkeypatch):
+def test_the_readmes_commands_and_code_run(recordings, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    shutil.copytree(repository, "cnn14-fusion")
+    save_tiny("cnn14-fusion", Path("cnn14-fusion"))
     soundfile.write("recording.wav", tone(3), 16000)
     namespace: dict = {}
     ran = []
