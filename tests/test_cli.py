@@ -46,6 +46,10 @@ def test_embed_and_its_exit_codes(recordings, repository, tmp_path):
             ["embed", "RECORDINGS", "--model", "REPOSITORY", "--output", "OUT", "--fusion-layers", "99"],
             "unknown layers [99]; valid layers are",
         ),
+        (
+            ["embed", "RECORDINGS", "--model", "REPOSITORY", "--output", "OUT", "--max-length", "298"],
+            "is a cnn14-fusion, whose configuration has no max_length",
+        ),
         (["export", "cnn14-fusion", "--checkpoint", "gone.pth", "--output", "OUT"], "gone.pth: there is no such"),
         (["export", "cnn14-fusion", "--checkpoint", "gone.pth", "--output", "RECORDINGS"], "not an empty folder"),
         (

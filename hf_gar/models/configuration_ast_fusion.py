@@ -62,6 +62,7 @@ class ASTFusionConfig(FusionConfig):
         initializer_range: float = 0.02,
         **kwargs,
     ):
+        super().__init__(sampling_rate, hop_length, **kwargs)
         require_positive_integers(
             hidden_size=hidden_size,
             num_hidden_layers=num_hidden_layers,
@@ -82,7 +83,7 @@ class ASTFusionConfig(FusionConfig):
         self.layer_norm_eps = layer_norm_eps
         self.initializer_range = initializer_range
         self.patch_grid, self.pretrained_patch_grid  # noqa: B018 - raise where a size is below one patch
-        super().__init__(fusion_layers, depth, sampling_rate, hop_length, **kwargs)
+        self.choose_layers(fusion_layers, depth)
 
     @property
     def valid_layers(self) -> tuple[int, ...]:

@@ -42,6 +42,7 @@ class Cnn14FusionConfig(FusionConfig):
         dropout: float = 0.2,
         **kwargs,
     ):
+        super().__init__(sampling_rate, hop_length, **kwargs)
         require_positive_integers(num_mel_bins=num_mel_bins)
         if num_mel_bins < 32:
             raise ValueError(f"num_mel_bins has to be at least 32, as CNN14 halves them 5 times, not {num_mel_bins}.")
@@ -50,7 +51,7 @@ class Cnn14FusionConfig(FusionConfig):
         self.channels = require_sizes("channels", channels, BLOCKS)
         self.num_mel_bins = num_mel_bins
         self.dropout = dropout
-        super().__init__(fusion_layers, depth, sampling_rate, hop_length, **kwargs)
+        self.choose_layers(fusion_layers, depth)
 
     @property
     def valid_layers(self) -> tuple[int, ...]:

@@ -33,13 +33,10 @@ def require_sizes(name: str, sizes: Sequence[int], count: int) -> list[int]:
 class FusionConfig(PretrainedConfig):
     """Base of the fusion models' configurations.
 
-    A subclass sets its fields and then calls this class's `__init__`; it says which layers there are in `valid_layers`
-    and `layer_sizes`, and how long a frame embedding is in `mel_frames_per_frame`.
+    A subclass calls this class's `__init__`, sets its own fields, and then calls `choose_layers`. It says which layers
+    there are in `valid_layers` and `layer_sizes`, and how long a frame embedding is in `mel_frames_per_frame`.
 
     Args:
-        fusion_layers: The layers whose outputs are concatenated, or None for the network's own unfused embedding.
-        depth: The deepest layer whose weights the model holds; by default the deepest one that is used. Nothing
-            deeper is built, stored or computed.
         sampling_rate: Of the recordings that the network was trained on, in Hz.
         hop_length: From one mel frame to the next, in samples.
     """
@@ -48,19 +45,24 @@ class FusionConfig(PretrainedConfig):
     # How many mel frames lie between the beginnings of two frame embeddings.
     mel_frames_per_frame = 1
 
-    def __init__(
-        self,
-        fusion_layers: Sequence[int] | None = None,
-        depth: int | None = None,
-        sampling_rate: int = 16000,
-        hop_length: int = 160,
-        **kwargs,
-    ):
+    def __init__(self, sampling_rate: int = 16000, hop_length: int = 160, **kwargs):
         kwargs.setdefault("custom_pipelines", CUSTOM_PIPELINES)
         super().__init__(**kwargs)
         require_positive_integers(sampling_rate=sampling_rate, hop_length=hop_length)
         self.sampling_rate = sampling_rate
         self.hop_length = hop_length
+
+    def choose_layers(self, fusion_layers: Sequence[int] | None, depth: int | None) -> None:
+        """Set which layers are fused and built.
+
+        Args:
+            fusion_layers: The layers whose outputs are concatenated, or None for the network's own unfused embedding.
+            depth: The deepest layer whose weights the model holds; by default the deepest one that is used. Nothing
+                deeper is built, stored or computed.
+
+        Raises:
+            ValueError: A layer is unknown, repeated or deeper than `depth`, or `depth` is no layer.
+        """
         self.fusion_layers = list(fusion_layers) if isinstance(fusion_layers, tuple) else fusion_layers
         self.depth = self.unfused_layer if depth is None else depth
         fused_layers = self.fused_layers

@@ -48,13 +48,14 @@ class VGGishFusionConfig(FusionConfig):
         hop_length: int = 160,
         **kwargs,
     ):
+        super().__init__(sampling_rate, hop_length, **kwargs)
         require_positive_integers(num_mel_bins=num_mel_bins)
         if num_mel_bins < POOLINGS:
             raise ValueError(f"num_mel_bins has to be at least 16, as VGGish halves them 4 times, not {num_mel_bins}.")
         self.channels = require_sizes("channels", channels, len(CONVOLUTIONS))
         self.hidden_sizes = require_sizes("hidden_sizes", hidden_sizes, len(FULLY_CONNECTED))
         self.num_mel_bins = num_mel_bins
-        super().__init__(fusion_layers, depth, sampling_rate, hop_length, **kwargs)
+        self.choose_layers(fusion_layers, depth)
 
     @property
     def valid_layers(self) -> tuple[int, ...]:

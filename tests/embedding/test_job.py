@@ -5,6 +5,7 @@ import datasets
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import soundfile
 
 from hf_gar import HfGarError, embed_dataset
 from hf_gar.embedding.job import run_job
@@ -23,7 +24,8 @@ def add_bad_files(folder) -> set[str]:
     (folder / "cut.ogg").write_bytes(ogg[: len(ogg) // 2])
     (folder / "empty.wav").write_bytes(b"")
     (folder / "text.wav").write_text("no audio\n" * 100)
-    return {"cut.ogg", "empty.wav", "text.wav"}
+    soundfile.write(folder / "none.wav", np.empty(0), 16000)  # a header, and 0 s
+    return {"cut.ogg", "empty.wav", "text.wav", "none.wav"}
 
 
 def test_a_jobs_folder(recordings, repository, model, tmp_path):
@@ -48,17 +50,27 @@ def test_a_jobs_folder(recordings, repository, model, tmp_path):
 def test_bad_files_are_named_and_the_rest_embedded(recordings, repository, tmp_path):
     bad = add_bad_files(recordings)
     summary = run_job([recordings], repository, tmp_path / "out", batch_size=4)
-    assert (summary.embedded, summary.failed) == (6, 3)
+    assert (summary.embedded, summary.failed) == (6, 4)
     errors = [json.loads(line) for line in (tmp_path / "out" / "errors.jsonl").read_text().splitlines()]
     assert {error["file"] for error in errors} == bad
     assert all(error["file"] in error["reason"] for error in errors)
     assert parquet(tmp_path / "out").num_rows == 6
 
 
+def test_frames_are_stored_with_their_times(recordings, repository, extractor, tmp_path):
+    run_job([recordings], repository, tmp_path / "out", with_frames=True)
+    for row in parquet(tmp_path / "out"):
+        assert len(row["frame_embeddings"]) == len(row["frame_times"])
+        assert len(row["frame_embeddings"][0]) == len(row["embedding"])
+        np.testing.assert_allclose(row["frame_times"], extractor.frame_times(len(row["frame_times"])))
+    with pytest.raises(HfGarError, match="frames is True there, False now"):
+        run_job([recordings], repository, tmp_path / "out")
+
+
 def test_a_source_with_nothing_good(recordings, repository, tmp_path):
     bad = [recordings / name for name in add_bad_files(recordings)]
     summary = run_job(bad, repository, tmp_path / "out")
-    assert (summary.embedded, summary.failed) == (0, 3)
+    assert (summary.embedded, summary.failed) == (0, 4)
     assert pq.read_metadata(tmp_path / "out" / "part-00000-of-00001.parquet").num_rows == 0
 
 

@@ -79,6 +79,7 @@ def test_frame_times_are_where_the_sound_is(model, extractor):
         (np.empty(0, np.float32), "the waveform is empty"),
         (np.array([0.1, np.nan] * 8000), "8000 samples that are NaN or infinite"),
         ([tone(1), np.full(16000, np.inf)], "waveform 1 of the batch has 16000 samples that are NaN or infinite"),
+        ([tone(1), np.empty(0, np.float32)], "waveform 1 of the batch is empty: it holds no samples"),
         (np.zeros((2, 16000), np.float32), r"shape \(2, 16000\), expected \(samples,\).*audio.mean\(axis=0\)"),
         (torch.zeros(1, 2, 16000), r"shape \(1, 2, 16000\)"),
         ("a.wav", "not a waveform.*load_audio"),
