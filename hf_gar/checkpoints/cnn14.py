@@ -1,18 +1,20 @@
 """CNN14's official checkpoints (Kong et al., "PANNs", 2020)."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from hf_gar.checkpoints.converted import ConvertedCheckpoint
 from hf_gar.checkpoints.reading import read_state_dict, rename_weights
 from hf_gar.errors import HfGarError
+from hf_gar.models import Cnn14FusionFeatureExtractor
 from hf_gar.models.log_mel import slaney_mel_filters
 
-# By the length of the Fourier transform, which tells the published networks apart: the settings of their front ends.
-FRONT_ENDS = {
-    512: {"sampling_rate": 16000, "n_fft": 512, "hop_length": 160, "frequency_min": 50.0, "frequency_max": 8000.0},
-    1024: {"sampling_rate": 32000, "n_fft": 1024, "hop_length": 320, "frequency_min": 50.0, "frequency_max": 14000.0},
+# By the length of the Fourier transform, which tells the published networks apart: their feature extractors' arguments.
+FRONT_ENDS: dict[int, dict[str, Any]] = {
+    512: {"sampling_rate": 16000, "n_fft": 512, "window_length": 512, "hop_length": 160, "frequency_max": 8000.0},
+    1024: {"sampling_rate": 32000, "n_fft": 1024, "window_length": 1024, "hop_length": 320, "frequency_max": 14000.0},
 }
 MEL_FILTERS = "logmel_extractor.melW"
 STFT = "spectrogram_extractor.stft.conv_real.weight"
@@ -47,7 +49,7 @@ def convert_cnn14(path: Path) -> ConvertedCheckpoint:
     )
 
 
-def _front_end(checkpoint: dict[str, torch.Tensor], path: Path) -> dict[str, int | float]:
+def _front_end(checkpoint: dict[str, torch.Tensor], path: Path) -> dict[str, Any]:
     if STFT not in checkpoint:
         raise HfGarError(f"{path} lacks {STFT}, which tells the 16 kHz network from the 32 kHz one.")
     n_fft = checkpoint[STFT].shape[-1]
@@ -60,8 +62,7 @@ def _front_end(checkpoint: dict[str, torch.Tensor], path: Path) -> dict[str, int
     theirs = checkpoint.get(MEL_FILTERS)
     # Mel filters have no negative value: where there is one, the file holds something else in their place.
     if theirs is not None and (theirs >= 0).all():
-        settings = {key: value for key, value in front_end.items() if key != "hop_length"}
-        ours = slaney_mel_filters(num_mel_bins=theirs.shape[-1], **settings)
+        ours = slaney_mel_filters(Cnn14FusionFeatureExtractor(**front_end).front_end)
         if theirs.shape != ours.shape or (theirs - ours).abs().max() > MEL_TOLERANCE * ours.max():
             raise HfGarError(
                 f"{path} was trained with other mel filters ({MEL_FILTERS}) than CNN14 at "

@@ -17,13 +17,8 @@ class ASTFusionFeatureExtractor(FusionFeatureExtractor):
     """AST's Kaldi filter banks, padded with zeros to `max_length` and normalised by (x - mean) / (2 std).
 
     Args:
-        feature_size: The number of mel bins.
-        sampling_rate: In Hz.
-        n_fft: The length of the Fourier transform, in samples.
-        window_length: The length of a spectrogram frame, in samples.
-        hop_length: From one spectrogram frame to the next, in samples.
-        frequency_min: The lower edge of the mel filters, in Hz.
-        frequency_max: The upper edge of the mel filters, in Hz.
+        feature_size, sampling_rate, n_fft, window_length, hop_length, frequency_min, frequency_max: As in
+            `FusionFeatureExtractor`.
         max_length: The length to pad to, in spectrogram frames: the model's.
         mean: Of the filter banks, by default AudioSet's. The paper's evaluation takes each task's own, which
             `hf_gar.measure_normalization` measures.
@@ -52,12 +47,9 @@ class ASTFusionFeatureExtractor(FusionFeatureExtractor):
             raise ValueError(f"std has to be above 0, not {std!r}.")
         # Filter banks are padded with zeros and then normalised.
         kwargs["padding_value"] = -mean / (2 * std)
-        super().__init__(feature_size, sampling_rate, **kwargs)
-        self.n_fft = n_fft
-        self.window_length = window_length
-        self.hop_length = hop_length
-        self.frequency_min = frequency_min
-        self.frequency_max = frequency_max
+        super().__init__(
+            feature_size, sampling_rate, n_fft, window_length, hop_length, frequency_min, frequency_max, **kwargs
+        )
         self.max_length = max_length
         self.mean = mean
         self.std = std
@@ -65,10 +57,6 @@ class ASTFusionFeatureExtractor(FusionFeatureExtractor):
     @property
     def minimum_samples(self) -> int:
         return self.window_length
-
-    @property
-    def first_mel_frame_centre(self) -> int:
-        return self.window_length // 2
 
     @property
     def window_frames(self) -> int:
@@ -91,13 +79,4 @@ class ASTFusionFeatureExtractor(FusionFeatureExtractor):
 
     def filter_bank(self, waveforms: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """The filter banks (time, mel) of waveforms (samples,), before normalisation."""
-        return kaldi_filter_bank(
-            waveforms,
-            sampling_rate=self.sampling_rate,
-            n_fft=self.n_fft,
-            window_length=self.window_length,
-            hop_length=self.hop_length,
-            num_mel_bins=self.feature_size,
-            frequency_min=self.frequency_min,
-            frequency_max=self.frequency_max,
-        )
+        return kaldi_filter_bank(waveforms, self.front_end)

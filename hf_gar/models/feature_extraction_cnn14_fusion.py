@@ -14,16 +14,9 @@ from .log_mel import cnn14_log_mel
 
 
 class Cnn14FusionFeatureExtractor(FusionFeatureExtractor):
-    """CNN14's log-mel spectrograms, in dB. The defaults are those of the 16 kHz network.
+    """CNN14's log-mel spectrograms, in dB.
 
-    Args:
-        feature_size: The number of mel bins.
-        sampling_rate: In Hz.
-        n_fft: The length of a spectrogram frame and of its Fourier transform, in samples.
-        hop_length: From one spectrogram frame to the next, in samples.
-        frequency_min: The lower edge of the mel filters, in Hz.
-        frequency_max: The upper edge of the mel filters, in Hz.
-        padding_value: The value after the end of the shorter clips of a batch; the model does not see it.
+    The arguments are `FusionFeatureExtractor`'s; by default those of the 16 kHz network.
     """
 
     mel_frames_per_frame = mel_frames_in_frame = MEL_FRAMES_PER_FRAME
@@ -37,17 +30,15 @@ class Cnn14FusionFeatureExtractor(FusionFeatureExtractor):
         feature_size: int = 64,
         sampling_rate: int = 16000,
         n_fft: int = 512,
+        window_length: int = 512,
         hop_length: int = 160,
         frequency_min: float = 50.0,
         frequency_max: float = 8000.0,
-        padding_value: float = 0.0,
         **kwargs,
     ):
-        super().__init__(feature_size, sampling_rate, padding_value, **kwargs)
-        self.n_fft = n_fft
-        self.hop_length = hop_length
-        self.frequency_min = frequency_min
-        self.frequency_max = frequency_max
+        super().__init__(
+            feature_size, sampling_rate, n_fft, window_length, hop_length, frequency_min, frequency_max, **kwargs
+        )
 
     @property
     def minimum_samples(self) -> int:
@@ -66,12 +57,4 @@ class Cnn14FusionFeatureExtractor(FusionFeatureExtractor):
         return (1 + max(num_samples, self.minimum_samples) // self.hop_length) // MEL_FRAMES_PER_FRAME
 
     def log_mel(self, waveforms: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        return cnn14_log_mel(
-            waveforms,
-            sampling_rate=self.sampling_rate,
-            n_fft=self.n_fft,
-            hop_length=self.hop_length,
-            num_mel_bins=self.feature_size,
-            frequency_min=self.frequency_min,
-            frequency_max=self.frequency_max,
-        )
+        return cnn14_log_mel(waveforms, self.front_end)

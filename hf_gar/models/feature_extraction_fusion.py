@@ -10,6 +10,7 @@ from transformers.utils import PaddingStrategy, TensorType, logging
 
 from .audio_loading import AudioError, as_float_array, check_samples
 from .configuration_fusion import FusionConfig
+from .log_mel import FrontEnd
 
 logger = logging.get_logger(__name__)
 
@@ -18,12 +19,21 @@ class FusionFeatureExtractor(SequenceFeatureExtractor):
     """Base of the fusion models' feature extractors: waveforms in, log-mel spectrograms and their mask out.
 
     A subclass computes the spectrograms in `log_mel`, and tells what of a recording its network needs.
+
+    Args:
+        feature_size: The number of mel bins.
+        sampling_rate: In Hz.
+        n_fft: The length of the Fourier transform, in samples.
+        window_length: The length of a spectrogram frame, in samples.
+        hop_length: From one spectrogram frame to the next, in samples.
+        frequency_min: The lower edge of the mel filters, in Hz.
+        frequency_max: The upper edge of the mel filters, in Hz.
+        padding_value: The value after the end of the shorter clips of a batch.
     """
 
     model_input_names = ["input_features", "attention_mask"]
     _auto_class = "AutoFeatureExtractor"
 
-    hop_length: int
     # Where the network has an input of a fixed length: that length, in mel frames.
     max_length: int | None = None
     # Of a frame embedding: the mel frames from one to the next, and those that it is made of.
@@ -31,6 +41,38 @@ class FusionFeatureExtractor(SequenceFeatureExtractor):
     mel_frames_in_frame: int
     # For recordings in windows (see windows.py), in frame embeddings.
     window_context_frames = 0
+
+    def __init__(
+        self,
+        feature_size: int,
+        sampling_rate: int,
+        n_fft: int,
+        window_length: int,
+        hop_length: int,
+        frequency_min: float,
+        frequency_max: float,
+        padding_value: float = 0.0,
+        **kwargs,
+    ):
+        super().__init__(feature_size, sampling_rate, padding_value, **kwargs)
+        self.n_fft = n_fft
+        self.window_length = window_length
+        self.hop_length = hop_length
+        self.frequency_min = frequency_min
+        self.frequency_max = frequency_max
+
+    @property
+    def front_end(self) -> FrontEnd:
+        """The sizes of the front end."""
+        return FrontEnd(
+            sampling_rate=self.sampling_rate,
+            n_fft=self.n_fft,
+            window_length=self.window_length,
+            hop_length=self.hop_length,
+            num_mel_bins=self.feature_size,
+            frequency_min=self.frequency_min,
+            frequency_max=self.frequency_max,
+        )
 
     def log_mel(self, waveforms: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """The spectrogram (time, mel) of each waveform (samples,), each at least `minimum_samples` long."""
@@ -43,8 +85,8 @@ class FusionFeatureExtractor(SequenceFeatureExtractor):
 
     @property
     def first_mel_frame_centre(self) -> int:
-        """Where the first mel frame's window has its centre, in samples."""
-        raise AttributeError(f"{type(self).__name__} has to define first_mel_frame_centre.")
+        """Where the first mel frame's window has its centre, in samples: half a window in, where nothing is padded."""
+        return self.window_length // 2
 
     @property
     def window_frames(self) -> int:

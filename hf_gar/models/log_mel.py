@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,175 +13,142 @@ from transformers.audio_utils import mel_filter_bank
 FRAMES_AT_ONCE = 16384
 
 
+class FrontEnd(NamedTuple):
+    """The sizes of a front end: rates and frequencies in Hz, lengths in samples."""
+
+    sampling_rate: int
+    n_fft: int
+    window_length: int
+    hop_length: int
+    num_mel_bins: int
+    frequency_min: float
+    frequency_max: float
+
+
 def pad_to_longest(waveforms: Sequence[torch.Tensor]) -> torch.Tensor:
     """Stack waveforms of shape (samples,) into (batch, samples), with zeros after the shorter ones."""
     return torch.nn.utils.rnn.pad_sequence(list(waveforms), batch_first=True)
 
 
-def spectrogram(
-    waveforms: torch.Tensor,
-    window: torch.Tensor,
-    n_fft: int,
-    hop_length: int,
+def mel_spectrograms(
+    waveforms: Sequence[torch.Tensor],
+    front_end: FrontEnd,
     mel_filters: torch.Tensor,
+    window: torch.Tensor,
     power: int,
     prepare: Callable[[torch.Tensor], torch.Tensor] | None = None,
-) -> torch.Tensor:
-    """The mel spectrogram of every full frame.
+) -> list[torch.Tensor]:
+    """The mel spectrograms of waveforms, one for every full window.
 
     Args:
-        waveforms: (batch, samples).
-        window: (frame length,), at most `n_fft` long.
-        n_fft: The length of the Fourier transform, in samples.
-        hop_length: From one frame to the next, in samples.
+        waveforms: Each (samples,), at least as long as the window.
+        front_end: The front end's sizes.
         mel_filters: (n_fft // 2 + 1, mel).
+        window: (window length,).
         power: The exponent of the spectrum's magnitude: 1 or 2.
-        prepare: What is done to frames (batch, frame, frame length) before the window.
+        prepare: What is done to frames (batch, frame, window length) before the window.
 
     Returns:
-        (batch, frame, mel), with 1 + (samples - frame length) // hop_length frames.
+        For each waveform (1 + (samples - window length) // hop length, mel).
     """
-    frames = waveforms.unfold(1, len(window), hop_length)
+    frames = pad_to_longest(waveforms).unfold(1, len(window), front_end.hop_length)
     pieces = []
     for piece in frames.split(max(1, FRAMES_AT_ONCE // len(waveforms)), dim=1):
         prepared = piece if prepare is None else prepare(piece)
-        spectrum = torch.fft.rfft(prepared * window, n=n_fft)
+        spectrum = torch.fft.rfft(prepared * window, n=front_end.n_fft)
         squared = spectrum.real.square() + spectrum.imag.square()
         pieces.append((squared if power == 2 else squared.sqrt()) @ mel_filters)
-    return torch.cat(pieces, dim=1)
-
-
-def own_frames(
-    spectrograms: torch.Tensor, waveforms: Sequence[torch.Tensor], window: int, hop: int
-) -> list[torch.Tensor]:
-    """Of spectrograms (batch, frame, mel), each waveform's own frames where they are not centred."""
-    return [clip[: 1 + (len(waveform) - window) // hop] for clip, waveform in zip(spectrograms, waveforms, strict=True)]
+    own = [1 + (len(waveform) - len(window)) // front_end.hop_length for waveform in waveforms]
+    return [clip[:length] for clip, length in zip(torch.cat(pieces, dim=1), own, strict=True)]
 
 
 @lru_cache
-def slaney_mel_filters(
-    sampling_rate: int, n_fft: int, num_mel_bins: int, frequency_min: float, frequency_max: float
-) -> torch.Tensor:
-    """librosa's default filter bank: Slaney's scale and normalisation; (n_fft // 2 + 1, mel). Frequencies in Hz."""
-    filters = mel_filter_bank(
-        num_frequency_bins=n_fft // 2 + 1,
-        num_mel_filters=num_mel_bins,
-        min_frequency=frequency_min,
-        max_frequency=frequency_max,
-        sampling_rate=sampling_rate,
-        norm="slaney",
-        mel_scale="slaney",
-    )
-    return torch.from_numpy(filters.astype(np.float32))
+def slaney_mel_filters(front_end: FrontEnd) -> torch.Tensor:
+    """librosa's default filter bank: Slaney's scale and normalisation; (n_fft // 2 + 1, mel)."""
+    return _mel_filters(front_end, norm="slaney", mel_scale="slaney")
 
 
 @lru_cache
-def htk_mel_filters(
-    sampling_rate: int, n_fft: int, num_mel_bins: int, frequency_min: float, frequency_max: float
-) -> torch.Tensor:
+def htk_mel_filters(front_end: FrontEnd) -> torch.Tensor:
     """Triangles that are straight on the scale 1127 ln(1 + f / 700), not normalised, as in HTK, Kaldi and VGGish.
 
     Returns:
-        (n_fft // 2 + 1, mel). Frequencies are in Hz.
+        (n_fft // 2 + 1, mel).
     """
+    return _mel_filters(front_end, mel_scale="kaldi", triangularize_in_mel_space=True)
+
+
+def _mel_filters(front_end: FrontEnd, **kind) -> torch.Tensor:
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "At least one mel filter has all zero values")  # as in Kaldi's, for AST
+        # Kaldi's bank of 128 for AST has some, too.
+        warnings.filterwarnings("ignore", "At least one mel filter has all zero values")
         filters = mel_filter_bank(
-            num_frequency_bins=n_fft // 2 + 1,
-            num_mel_filters=num_mel_bins,
-            min_frequency=frequency_min,
-            max_frequency=frequency_max,
-            sampling_rate=sampling_rate,
-            mel_scale="kaldi",
-            triangularize_in_mel_space=True,
+            num_frequency_bins=front_end.n_fft // 2 + 1,
+            num_mel_filters=front_end.num_mel_bins,
+            min_frequency=front_end.frequency_min,
+            max_frequency=front_end.frequency_max,
+            sampling_rate=front_end.sampling_rate,
+            **kind,
         )
     return torch.from_numpy(filters.astype(np.float32))
 
 
-def cnn14_log_mel(
-    waveforms: Sequence[torch.Tensor],
-    sampling_rate: int,
-    n_fft: int,
-    hop_length: int,
-    num_mel_bins: int,
-    frequency_min: float,
-    frequency_max: float,
-) -> list[torch.Tensor]:
+def cnn14_log_mel(waveforms: Sequence[torch.Tensor], front_end: FrontEnd) -> list[torch.Tensor]:
     """CNN14's front end: centred frames with reflection at the ends, power mel spectrogram, in dB.
 
     Source: Kong et al., "PANNs", 2020 (arXiv 1912.10211), with the sizes of the published checkpoints.
 
     Args:
-        waveforms: Each (samples,), longer than `n_fft // 2`.
+        waveforms: Each (samples,), longer than half a window.
+        front_end: The front end's sizes.
 
     Returns:
-        For each waveform (1 + samples // hop_length, mel), in dB.
+        For each waveform (1 + samples // hop length, mel), in dB.
     """
-    reflected = [
-        torch.nn.functional.pad(waveform[None], (n_fft // 2, n_fft // 2), mode="reflect")[0] for waveform in waveforms
-    ]
-    mel = spectrogram(
-        pad_to_longest(reflected),
-        window=torch.hann_window(n_fft, periodic=True),
-        n_fft=n_fft,
-        hop_length=hop_length,
-        mel_filters=slaney_mel_filters(sampling_rate, n_fft, num_mel_bins, frequency_min, frequency_max),
+    margin = (front_end.window_length // 2,) * 2
+    mel = mel_spectrograms(
+        [torch.nn.functional.pad(waveform[None], margin, mode="reflect")[0] for waveform in waveforms],
+        front_end,
+        slaney_mel_filters(front_end),
+        window=torch.hann_window(front_end.window_length, periodic=True),
         power=2,
     )
-    decibels = 10 * torch.log10(mel.clamp(min=1e-10))
-    return [clip[: 1 + len(waveform) // hop_length] for clip, waveform in zip(decibels, waveforms, strict=True)]
+    return [10 * torch.log10(clip.clamp(min=1e-10)) for clip in mel]
 
 
-def vggish_log_mel(
-    waveforms: Sequence[torch.Tensor],
-    sampling_rate: int,
-    n_fft: int,
-    window_length: int,
-    hop_length: int,
-    num_mel_bins: int,
-    frequency_min: float,
-    frequency_max: float,
-) -> list[torch.Tensor]:
+def vggish_log_mel(waveforms: Sequence[torch.Tensor], front_end: FrontEnd) -> list[torch.Tensor]:
     """VGGish's front end: frames without padding, magnitude mel spectrogram, log(mel + 0.01).
 
     Source: Hershey et al., "CNN Architectures for Large-Scale Audio Classification", 2017, and AudioSet's VGGish.
 
     Args:
-        waveforms: Each (samples,), at least `window_length` long.
+        waveforms: Each (samples,), at least as long as the window.
+        front_end: The front end's sizes.
 
     Returns:
-        For each waveform (1 + (samples - window_length) // hop_length, mel).
+        For each waveform (1 + (samples - window length) // hop length, mel).
     """
-    mel = spectrogram(
-        pad_to_longest(waveforms),
-        window=torch.hann_window(window_length, periodic=True),
-        n_fft=n_fft,
-        hop_length=hop_length,
-        mel_filters=htk_mel_filters(sampling_rate, n_fft, num_mel_bins, frequency_min, frequency_max),
+    mel = mel_spectrograms(
+        waveforms,
+        front_end,
+        htk_mel_filters(front_end),
+        window=torch.hann_window(front_end.window_length, periodic=True),
         power=1,
     )
-    return own_frames(torch.log(mel + 0.01), waveforms, window_length, hop_length)
+    return [torch.log(clip + 0.01) for clip in mel]
 
 
-def kaldi_filter_bank(
-    waveforms: Sequence[torch.Tensor],
-    sampling_rate: int,
-    n_fft: int,
-    window_length: int,
-    hop_length: int,
-    num_mel_bins: int,
-    frequency_min: float,
-    frequency_max: float,
-) -> list[torch.Tensor]:
+def kaldi_filter_bank(waveforms: Sequence[torch.Tensor], front_end: FrontEnd) -> list[torch.Tensor]:
     """AST's front end: Kaldi's log mel filter bank of the waveform less its mean, without dither and energy.
 
     Source: Gong et al., "AST", 2021; Kaldi's feature extraction ("hanning" window, pre-emphasis 0.97, snipped edges).
 
     Args:
-        waveforms: Each (samples,), at least `window_length` long.
+        waveforms: Each (samples,), at least as long as the window.
+        front_end: The front end's sizes.
 
     Returns:
-        For each waveform (1 + (samples - window_length) // hop_length, mel).
+        For each waveform (1 + (samples - window length) // hop length, mel).
     """
 
     def prepare(frames: torch.Tensor) -> torch.Tensor:
@@ -188,14 +156,12 @@ def kaldi_filter_bank(
         before = torch.nn.functional.pad(frames, (1, 0), mode="replicate")[..., :-1]
         return frames - 0.97 * before
 
-    mel = spectrogram(
-        pad_to_longest([waveform - waveform.mean() for waveform in waveforms]),
-        window=torch.hann_window(window_length, periodic=False),
-        n_fft=n_fft,
-        hop_length=hop_length,
-        mel_filters=htk_mel_filters(sampling_rate, n_fft, num_mel_bins, frequency_min, frequency_max),
+    mel = mel_spectrograms(
+        [waveform - waveform.mean() for waveform in waveforms],
+        front_end,
+        htk_mel_filters(front_end),
+        window=torch.hann_window(front_end.window_length, periodic=False),
         power=2,
         prepare=prepare,
     )
-    floored = mel.clamp(min=torch.finfo(torch.float32).eps)
-    return own_frames(torch.log(floored), waveforms, window_length, hop_length)
+    return [torch.log(clip.clamp(min=torch.finfo(torch.float32).eps)) for clip in mel]

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from hf_gar import HfGarError
+from hf_gar import Cnn14FusionFeatureExtractor, HfGarError
 from hf_gar.checkpoints.cnn14 import FRONT_ENDS, convert_cnn14
 from hf_gar.models.log_mel import slaney_mel_filters
 from tests.golden import checkpoints
@@ -25,8 +25,7 @@ def write(tmp_path, weights, name="cnn14.pth"):
 
 
 def real_filters(n_fft):
-    settings = {key: value for key, value in FRONT_ENDS[n_fft].items() if key != "hop_length"}
-    return slaney_mel_filters(num_mel_bins=64, **settings)
+    return slaney_mel_filters(Cnn14FusionFeatureExtractor(**FRONT_ENDS[n_fft]).front_end)
 
 
 def test_every_weight_is_accounted_for(weights, tmp_path):
@@ -45,7 +44,7 @@ def test_the_front_end_is_the_files_own(weights, tmp_path, n_fft):
 
 
 def test_another_front_end_is_refused(weights, tmp_path):
-    other = slaney_mel_filters(16000, 512, 64, 0.0, 8000.0)
+    other = slaney_mel_filters(Cnn14FusionFeatureExtractor(frequency_min=0.0).front_end)
     with pytest.raises(HfGarError, match=r"other mel filters \(logmel_extractor\.melW\)"):
         convert_cnn14(write(tmp_path, {**weights, MEL: other}))
     with pytest.raises(HfGarError, match="Fourier transform of 256 samples"):

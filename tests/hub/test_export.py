@@ -7,10 +7,13 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
 
-from hf_gar import HfGarError
+from hf_gar import Cnn14FusionFeatureExtractor, HfGarError
+from hf_gar.checkpoints.cnn14 import FRONT_ENDS, MEL_FILTERS, STFT
 from hf_gar.cli import main
 from hf_gar.hub.export import export_repository
+from hf_gar.models.log_mel import slaney_mel_filters
 from tests.conftest import relative_error
+from tests.golden import checkpoints
 
 SHARED_FILES = {
     "README.md",
@@ -180,14 +183,9 @@ def test_the_card_tells_the_models_facts(name, exported):
 
 def test_the_32_khz_network(tmp_path):
     """A stand-in of the 32 kHz file: the same network behind another front end."""
-    from hf_gar.checkpoints.cnn14 import FRONT_ENDS, MEL_FILTERS, STFT
-    from hf_gar.models.log_mel import slaney_mel_filters
-    from tests.golden import checkpoints
-
     weights = checkpoints.state_dict("cnn14")
     weights[STFT] = torch.zeros(513, 1, 1024)
-    settings = {key: value for key, value in FRONT_ENDS[1024].items() if key != "hop_length"}
-    weights[MEL_FILTERS] = slaney_mel_filters(num_mel_bins=64, **settings)
+    weights[MEL_FILTERS] = slaney_mel_filters(Cnn14FusionFeatureExtractor(**FRONT_ENDS[1024]).front_end)
     torch.save({"model": weights}, tmp_path / "32k.pth")
     folder = export_repository("cnn14-fusion", tmp_path / "32k.pth", tmp_path / "out", fusion_layers=[1, 3])
     extractor = AutoFeatureExtractor.from_pretrained(folder, trust_remote_code=True)

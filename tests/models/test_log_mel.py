@@ -19,7 +19,7 @@ from tests.conftest import real_folder, relative_error, tone
 
 CNN14_RATES = {
     16000: {},
-    32000: {"sampling_rate": 32000, "n_fft": 1024, "hop_length": 320, "frequency_max": 14000.0},
+    32000: {"sampling_rate": 32000, "n_fft": 1024, "window_length": 1024, "hop_length": 320, "frequency_max": 14000.0},
 }
 
 
@@ -56,7 +56,7 @@ def test_cnn14_front_end_is_librosas_and_torchaudios(rate):
 @pytest.mark.parametrize("rate", CNN14_RATES)
 def test_slaney_filters_are_librosas(rate):
     extractor = Cnn14FusionFeatureExtractor(**CNN14_RATES[rate])
-    ours = slaney_mel_filters(rate, extractor.n_fft, 64, extractor.frequency_min, extractor.frequency_max)
+    ours = slaney_mel_filters(extractor.front_end)
     theirs = librosa.filters.mel(
         sr=rate, n_fft=extractor.n_fft, n_mels=64, fmin=extractor.frequency_min, fmax=extractor.frequency_max
     )
@@ -117,8 +117,9 @@ def test_htk_filters_are_torchaudios_kaldi_filters():
 
     torchaudio computes them in float32 and without the bin at half the rate.
     """
-    for bins, low, high in ((64, 125.0, 7500.0), (128, 20.0, 8000.0)):
-        ours = htk_mel_filters(16000, 512, bins, low, high)
+    for extractor in (VGGishFusionFeatureExtractor(), ASTFusionFeatureExtractor()):
+        bins, low, high = extractor.feature_size, extractor.frequency_min, extractor.frequency_max
+        ours = htk_mel_filters(extractor.front_end)
         theirs, _ = torchaudio.compliance.kaldi.get_mel_banks(bins, 512, 16000.0, low, high, 100.0, -500.0, 1.0)
         assert relative_error(ours[:256].T, theirs) < 1e-4
         assert relative_error(ours, triangles_in_mel(16000, 512, bins, low, high)) < 1e-6
@@ -126,7 +127,7 @@ def test_htk_filters_are_torchaudios_kaldi_filters():
 
 def test_htk_filters_have_torchaudios_htk_corners():
     """torchaudio's `melscale_fbanks` draws its HTK triangles straight in Hz: the same corners, other slopes."""
-    ours = htk_mel_filters(16000, 512, 64, 125.0, 7500.0)
+    ours = htk_mel_filters(VGGishFusionFeatureExtractor().front_end)
     theirs = torchaudio.functional.melscale_fbanks(257, 125.0, 7500.0, 64, 16000, norm=None, mel_scale="htk")
     inside = theirs > 1e-3
     assert torch.equal(ours[inside] > 0, torch.ones(int(inside.sum()), dtype=torch.bool))
