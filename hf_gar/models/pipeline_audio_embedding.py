@@ -45,6 +45,8 @@ class AudioEmbeddingPipeline(ChunkPipeline):
             ValueError: A recording cannot be decoded, is empty, or has samples that are not finite.
             OSError: A file is missing or cannot be read.
         """
+        if isinstance(inputs, list) and not inputs:
+            return []  # transformers looks at the first one
         return super().__call__(inputs, **kwargs)
 
     def _sanitize_parameters(self, **kwargs):
@@ -52,8 +54,7 @@ class AudioEmbeddingPipeline(ChunkPipeline):
         unknown = kwargs.keys() - options
         if unknown:
             raise TypeError(f"Unknown options {sorted(unknown)}; this pipeline has {sorted(options)}.")
-        wants_frames = kwargs.get("timestamps", False) or not kwargs.get("pool", True)
-        return {}, {"wants_frames": wants_frames} if kwargs else {}, kwargs
+        return {}, {name: kwargs[name] for name in ("pool", "timestamps") if name in kwargs}, kwargs
 
     def preprocess(self, inputs: Any) -> Iterator[dict[str, Any]]:
         rate = self.feature_extractor.sampling_rate
@@ -63,7 +64,7 @@ class AudioEmbeddingPipeline(ChunkPipeline):
             features = self.feature_extractor(window.waveform, sampling_rate=rate, return_tensors="pt")
             yield {**features, "own_frames": (window.first, window.stop), "is_last": window.is_last}
 
-    def _forward(self, model_inputs: dict[str, Any], wants_frames: bool = False) -> dict[str, Any]:
+    def _forward(self, model_inputs: dict[str, Any], pool: bool = True, timestamps: bool = False) -> dict[str, Any]:
         own, is_last = model_inputs.pop("own_frames"), model_inputs.pop("is_last")
         bounds = [own] if isinstance(own, tuple) else own  # a single window, or a batch of them
         outputs = self.model(**model_inputs)
@@ -75,7 +76,7 @@ class AudioEmbeddingPipeline(ChunkPipeline):
             "num_frames": own_frames.sum(1),
             # Of a long recording, the frames are kept only where they are asked for.
             "frames": [
-                outputs.last_hidden_state[index, first:stop].float() if wants_frames else None
+                None if pool and not timestamps else outputs.last_hidden_state[index, first:stop].float()
                 for index, (first, stop) in enumerate(bounds)
             ],
             "is_last": is_last,

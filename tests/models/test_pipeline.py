@@ -42,6 +42,20 @@ def test_frames_and_their_times(embed, expected, extractor):
     np.testing.assert_allclose(timed["timestamps"], extractor.frame_times(len(frames)), rtol=1e-6)
 
 
+def test_options_of_the_pipeline_and_of_a_call_add_up(model, extractor, embed):
+    timed = pipeline(
+        "feature-extraction",
+        model=model,
+        feature_extractor=extractor,
+        pipeline_class=AudioEmbeddingPipeline,
+        device="cpu",
+        timestamps=True,
+    )
+    found = timed(tone(2), return_tensors=True)
+    assert found["embeddings"].tolist() == embed(tone(2), pool=False)
+    assert timed(tone(2), timestamps=False) == embed(tone(2))
+
+
 def test_sources(embed, tmp_path):
     path = tmp_path / "a.wav"
     soundfile.write(path, np.stack([tone(2), tone(2)], axis=1), 16000, subtype="FLOAT")
@@ -61,6 +75,10 @@ def test_batches_give_what_single_clips_give(embed, pool):
     alone = [embed(clip, pool=pool) for clip in clips]
     for found, expected in zip(embed(clips, batch_size=3, pool=pool), alone, strict=True):
         assert relative_error(found, expected) < 1e-5
+
+
+def test_no_recordings_have_no_embeddings(embed):
+    assert embed([]) == []
 
 
 def test_a_missing_file_and_an_unknown_option_are_named(embed):
