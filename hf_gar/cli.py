@@ -19,7 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         return options.run(options)
-    except (HfGarError, ValueError) as error:
+    except (HfGarError, ValueError, OSError, ImportError) as error:
         print(f"hf-gar: {error}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:

@@ -51,6 +51,10 @@ def test_embed_and_its_exit_codes(recordings, repository, tmp_path):
             "is a cnn14-fusion, whose configuration has no max_length",
         ),
         (["export", "cnn14-fusion", "--checkpoint", "gone.pth", "--output", "OUT"], "gone.pth: there is no such"),
+        (
+            ["export", "ast-fusion", "--checkpoint", "org/ast-10-10-0.4593", "--output", "OUT"],
+            "org/ast-10-10-0.4593 is not a folder here, and the Hub could not be reached",
+        ),
         (["export", "cnn14-fusion", "--checkpoint", "gone.pth", "--output", "RECORDINGS"], "not an empty folder"),
         (
             ["embed", "RECORDINGS", "--model", "REPOSITORY", "--output", "/sys/a"],
@@ -60,7 +64,8 @@ def test_embed_and_its_exit_codes(recordings, repository, tmp_path):
 )
 def test_mistakes_are_one_line_without_a_traceback(arguments, message, recordings, repository, tmp_path):
     names = {"RECORDINGS": recordings, "REPOSITORY": repository, "OUT": tmp_path / "out"}
-    done = hf_gar(*(names.get(argument, argument) for argument in arguments))
+    offline = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    done = hf_gar(*(names.get(argument, argument) for argument in arguments), env=offline)
     assert done.returncode == 1
     assert message in done.stderr
     assert "Traceback" not in done.stderr

@@ -77,9 +77,9 @@ def convert_ast(path: Path) -> ConvertedCheckpoint:
     Raises:
         HfGarError: It is another file, a weight is missing or unexpected, or its patches are not 16x16 every 10.
     """
-    config, weights = {}, path
+    config, feature_extractor, weights = {}, {}, path
     if path.is_dir():
-        config, weights = _read_config(path), path / "model.safetensors"
+        config, feature_extractor, weights = _read_config(path), _read_normalization(path), path / "model.safetensors"
     checkpoint = read_state_dict(weights)
     depth = config.get("num_hidden_layers", ASTFusionConfig().num_hidden_layers)
     prefix, modules = _layout(checkpoint)
@@ -92,7 +92,7 @@ def convert_ast(path: Path) -> ConvertedCheckpoint:
     if modules is not ORIGINAL_NAMES:
         state_dict = _join_qkv(state_dict)
     config["pretrained_max_length"] = _trained_length(state_dict, config, weights)
-    return ConvertedCheckpoint(state_dict, config)
+    return ConvertedCheckpoint(state_dict, config, feature_extractor)
 
 
 def _layout(checkpoint: dict[str, torch.Tensor]) -> tuple[str, dict[str, str]]:
@@ -125,6 +125,20 @@ def _read_config(folder: Path) -> dict[str, Any]:
         if theirs.get(field, expected) != expected:
             raise HfGarError(f"{path} has {field}={theirs[field]}; AST-Fusion has {expected}.")
     return {field: theirs[field] for field in CONFIG_FIELDS if field in theirs}
+
+
+def _read_normalization(folder: Path) -> dict[str, float]:
+    """The mean and std that a network was trained with, where its feature extractor is in the folder."""
+    path = folder / "preprocessor_config.json"
+    if not path.exists():
+        return {}
+    try:
+        theirs = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise HfGarError(f"{path} cannot be read: {error}. Get the folder again.") from error
+    if not theirs.get("do_normalize", True):
+        return {"mean": 0.0, "std": 0.5}  # (x - 0) / (2 * 0.5)
+    return {name: theirs[name] for name in ("mean", "std") if name in theirs}
 
 
 def _trained_length(state_dict: dict[str, torch.Tensor], config: dict[str, Any], path: Path) -> int:

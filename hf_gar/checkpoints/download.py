@@ -18,7 +18,9 @@ from hf_gar.checkpoints.sources import OfficialCheckpoint
 from hf_gar.errors import HfGarError
 
 # What is read of a model on the Hub that transformers wrote.
-TRANSFORMERS_FILES = ["config.json", "model.safetensors"]
+TRANSFORMERS_FILES = ["config.json", "preprocessor_config.json", "model.safetensors"]
+REPOSITORY_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+RANGE_NOT_SATISFIABLE = 416  # an HTTP status
 DOWNLOADS = Path(HF_HOME) / "hf_gar" / "checkpoints"
 
 
@@ -37,7 +39,7 @@ def fetch_from_hub(repo_id: str, files: list[str], revision: str | None = None) 
     Raises:
         HfGarError: There is no such model, or the Hub cannot be reached.
     """
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo_id):
+    if not REPOSITORY_NAME.fullmatch(repo_id):
         raise HfGarError(f"{repo_id}: there is no such folder, and on the Hub a model is named organisation/name.")
     try:
         return Path(snapshot_download(repo_id, revision=revision, allow_patterns=files))
@@ -69,20 +71,31 @@ def download(source: OfficialCheckpoint, folder: Path = DOWNLOADS) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     partial = folder / f"{source.file_name}.incomplete"
     try:
-        with partial.open("ab") as file:
-            http_get(source.url, file, resume_size=file.tell(), displayed_filename=source.file_name)
+        # A file that is whole already was fetched by a process that was killed before it could say so.
+        if not partial.exists() or _wrong_digest(partial, source):
+            with partial.open("ab") as file:
+                http_get(source.url, file, resume_size=file.tell(), displayed_filename=source.file_name)
     except Exception as error:  # requests' in huggingface-hub 0.x, httpx's in 1 and later, OSError for the disk
+        if getattr(getattr(error, "response", None), "status_code", None) == RANGE_NOT_SATISFIABLE:
+            partial.unlink()  # longer than the published file: nothing to go on from
         raise HfGarError(
             f"{source.url} could not be downloaded to {partial}: {error}\nRun the command again to go on from "
             f"{partial.stat().st_size if partial.exists() else 0} bytes, or fetch the file yourself and pass its path "
             "to --checkpoint."
         ) from error
-    for algorithm, expected in source.digests.items():
-        found = file_digest(partial, algorithm)
-        if not found.startswith(expected):
-            partial.unlink()
-            raise HfGarError(
-                f"The file from {source.url} is not the published one: its {algorithm} is {found}, expected "
-                f"{expected}. It was deleted; run the command again."
-            )
+    wrong = _wrong_digest(partial, source)
+    if wrong:
+        partial.unlink()
+        raise HfGarError(
+            f"The file from {source.url} is not the published one: {wrong}. It was deleted; run the command again."
+        )
     return partial.replace(path)
+
+
+def _wrong_digest(path: Path, source: OfficialCheckpoint) -> str | None:
+    """Which digest of a file is not the published one's, in words; None where all are right."""
+    for algorithm, expected in source.digests.items():
+        found = file_digest(path, algorithm)
+        if not found.startswith(expected):
+            return f"its {algorithm} is {found}, expected {expected}"
+    return None

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 from hf_gar.errors import HfGarError
 
+CHECKPOINT_SUFFIXES = (".pth", ".pt", ".bin", ".zip", ".safetensors")
 # What PyTorch has to know to read the training sampler's NumPy values in PANNs' files. Which module makes them depends
 # on the NumPy that wrote the file.
 NUMPY_GLOBALS: list[Any] = [

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import pyarrow.parquet as pq
 
 from hf_gar.embedding.dataset import map_dataset, undecoded
 from hf_gar.embedding.embedder import AudioEmbedder
@@ -83,8 +84,8 @@ def run_job(
     _claim_folder(output, _describe(embedder, source, split))
     if not (output / PART_FILE).exists():
         _embed_part(dataset, embedder, output, batch_size)
-    failed = len((output / ERRORS_FILE).read_text(encoding="utf-8").splitlines())
-    return JobSummary(output, len(dataset) - failed, failed)
+    embedded = pq.read_metadata(output / PART_FILE).num_rows
+    return JobSummary(output, embedded, len(dataset) - embedded)
 
 
 def _describe(embedder: AudioEmbedder, source: Sequence[str | Path], split: str | None) -> dict[str, Any]:

@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from hf_gar.checkpoints import CONVERTERS
-from hf_gar.checkpoints.download import TRANSFORMERS_FILES, download, fetch_from_hub, file_digest
+from hf_gar.checkpoints.download import REPOSITORY_NAME, TRANSFORMERS_FILES, download, fetch_from_hub, file_digest
+from hf_gar.checkpoints.reading import CHECKPOINT_SUFFIXES
 from hf_gar.checkpoints.sources import official_checkpoint
 from hf_gar.errors import HfGarError
 from hf_gar.files import require_new_folder, whole_folder
@@ -21,7 +22,8 @@ def export_repository(
 
     Args:
         model_type: As in `MODEL_CLASSES`, for example "cnn14-fusion".
-        checkpoint: A checkpoint file, or "official" to download the published one.
+        checkpoint: A checkpoint file, or "official" to download the published one; for AST also a folder, or the name
+            of a model on the Hub, that transformers wrote.
         output: The folder to write, which must not hold anything yet.
         sampling_rate: The rate of the network, in Hz, where there are several; by default that of the file, and
             16,000 for the official one.
@@ -41,7 +43,7 @@ def export_repository(
         path = download(official_checkpoint(model_type, sampling_rate or 16000))
     else:
         path = Path(checkpoint)
-        if not path.exists() and "/" in str(checkpoint) and path.suffix == "":
+        if not path.exists() and path.suffix not in CHECKPOINT_SUFFIXES and REPOSITORY_NAME.fullmatch(str(checkpoint)):
             path = fetch_from_hub(str(checkpoint), TRANSFORMERS_FILES)
     converted = CONVERTERS[model_type](path)
     model_config = classes.config(**{**converted.config, **config})

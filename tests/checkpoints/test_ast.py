@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 from safetensors.torch import save_file
-from transformers import ASTConfig, ASTForAudioClassification
+from transformers import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
 
 from hf_gar import HfGarError
 from hf_gar.checkpoints.ast import TRANSFORMERS_4_NAMES, TRANSFORMERS_5_NAMES, convert_ast
@@ -124,6 +124,14 @@ def test_what_transformers_itself_saves_is_read(stock, tmp_path):
     stock.save_pretrained(tmp_path)
     converted = convert_ast(tmp_path)
     assert converted.config == {**SIZES, "num_mel_bins": 128, "pretrained_max_length": 1024}
+
+
+def test_the_normalization_comes_along(stock, tmp_path):
+    stock.save_pretrained(tmp_path)
+    ASTFeatureExtractor(mean=-6.5, std=3.25).save_pretrained(tmp_path)
+    assert convert_ast(tmp_path).feature_extractor == {"mean": -6.5, "std": 3.25}
+    ASTFeatureExtractor(do_normalize=False).save_pretrained(tmp_path)
+    assert convert_ast(tmp_path).feature_extractor == {"mean": 0.0, "std": 0.5}
 
 
 def test_a_network_trained_for_another_length(saved, tmp_path):

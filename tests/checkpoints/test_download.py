@@ -35,6 +35,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         match = re.match(r"bytes=(\d+)-", self.headers.get("Range", ""))
         start = int(match[1]) if match else 0
         server.starts.append(start)
+        if start >= len(server.content):
+            self.send_error(416)
+            return
         self.send_response(206 if match else 200)
         if match:
             self.send_header("Content-Range", f"bytes {start}-{len(server.content) - 1}/{len(server.content)}")
@@ -87,6 +90,19 @@ def test_a_connection_that_breaks_is_taken_up_where_it_broke(source, server, tmp
         download(source, tmp_path)
     assert (tmp_path / "file.pth").read_bytes() == CONTENT
     assert 0 < server.starts[1] <= 12_000_000
+
+
+def test_a_file_that_is_whole_but_was_not_put_in_place_is_not_fetched_again(source, server, tmp_path):
+    (tmp_path / "file.pth.incomplete").write_bytes(CONTENT)
+    assert download(source, tmp_path).read_bytes() == CONTENT
+    assert not server.starts
+
+
+def test_what_is_longer_than_the_published_file_is_dropped(source, server, tmp_path):
+    (tmp_path / "file.pth.incomplete").write_bytes(CONTENT + b"x")
+    with pytest.raises(HfGarError, match="416"):
+        download(source, tmp_path)
+    assert download(source, tmp_path).read_bytes() == CONTENT
 
 
 def test_another_file_than_the_published_one_is_refused_and_removed(source, server, tmp_path):
