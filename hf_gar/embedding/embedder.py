@@ -31,11 +31,13 @@ class AudioEmbedder:
     ```
 
     Args:
-        model: A model repository (a folder, or a name on the Hub), or a model.
-        feature_extractor: Where `model` is a model: its feature extractor.
+        model: A model repository (a folder, or a name on the Hub), or a model, which is put into evaluation mode and
+            moved to the device.
+        feature_extractor: Where `model` is a model: its feature extractor, which takes over the model's `max_length`.
         revision: A branch, tag or commit, for a name on the Hub.
         device: As in PyTorch; by default a GPU where there is one.
-        dtype: The model's: "float32", "bfloat16" or "float16". The embeddings are always float32.
+        dtype: Of a repository's model: "float32" (the default), "bfloat16" or "float16". The embeddings are always
+            float32.
         model_kwargs: Fields of the model's configuration to replace, such as {"fusion_layers": [2, 5]}.
         audio_column: The column with the recordings, decoded or not.
         on_error: What to do with a recording that cannot be read: "raise" an error that names it, or "record" the
@@ -50,16 +52,21 @@ class AudioEmbedder:
         *,
         revision: str | None = None,
         device: str | torch.device | None = None,
-        dtype: str = "float32",
+        dtype: str | None = None,
         model_kwargs: dict[str, Any] | None = None,
         audio_column: str = "audio",
         on_error: Literal["raise", "record"] = "raise",
         with_frames: bool = False,
     ):
-        if dtype not in DTYPES:
+        if dtype not in (None, *DTYPES):
             raise ValueError(f"dtype has to be one of {', '.join(DTYPES)}, not {dtype!r}.")
-        self.device = None if device is None else str(device)
-        self.dtype = dtype
+        if on_error not in ("raise", "record"):
+            raise ValueError(f'on_error has to be "raise" or "record", not {on_error!r}.')
+        try:
+            self.device = None if device is None else str(torch.device(device))
+        except RuntimeError as error:
+            raise ValueError(f"device={device!r} is none that PyTorch knows: {error}") from error
+        self.dtype = dtype or "float32"
         self.audio_column = audio_column
         self.on_error = on_error
         self.with_frames = with_frames
@@ -69,8 +76,8 @@ class AudioEmbedder:
         if isinstance(model, FusionModel):
             if feature_extractor is None:
                 raise ValueError("A model comes with its feature extractor: pass feature_extractor as well.")
-            if self.model_kwargs:
-                raise ValueError("model_kwargs goes with a repository's name; a model is already built.")
+            if self.model_kwargs or revision is not None or dtype is not None:
+                raise ValueError("model_kwargs, revision and dtype go with a repository; a model is already built.")
             self._given_model: FusionModel | None = model
             self.feature_extractor = feature_extractor
             self.config = model.config
@@ -115,7 +122,7 @@ class AudioEmbedder:
             AudioError: A recording cannot be read (with `on_error="raise"`).
             OSError: A file is missing or cannot be read (likewise).
         """
-        model = self._load_model(rank)  # first: it makes PyTorch safe in a forked process
+        model = self.load_model(rank)  # first: it makes PyTorch safe in a forked process
         rate = self.feature_extractor.sampling_rate
         batch = WindowBatch(model, self.feature_extractor, self.with_frames)
         samples: dict[int, int] = {}
@@ -146,7 +153,12 @@ class AudioEmbedder:
             kept["error"] = datasets.Value("string")
         return datasets.Features(kept)
 
-    def _load_model(self, rank: int | None) -> FusionModel:
+    def load_model(self, rank: int | None = None) -> FusionModel:
+        """The model, which is loaded when it is first needed; `rank` is the process, where there are several.
+
+        Raises:
+            HfGarError: The repository's weights are damaged, or the device is not there.
+        """
         if os.getpid() != IMPORTED_IN:
             # This process was forked, as those of `map(num_proc=...)` are. OpenMP's threads did not come along, and
             # PyTorch would wait for them for ever; besides, the processes share the cores already.
@@ -157,7 +169,10 @@ class AudioEmbedder:
                 self._model = self.repository.load_model(DTYPES[self.dtype], **self.model_kwargs)
             else:
                 self._model = self._given_model.eval()
-            self._model.to(self._choose_device(rank))
+            try:
+                self._model.to(self._choose_device(rank))
+            except (RuntimeError, AssertionError) as error:
+                raise HfGarError(f"The model could not be moved to the device {self.device!r}: {error}") from error
         return self._model
 
     def _choose_device(self, rank: int | None) -> torch.device:

@@ -1,5 +1,6 @@
 """An embedding job: a source of recordings becomes a folder of Parquet."""
 
+import hashlib
 import json
 import shutil
 from collections.abc import Sequence
@@ -81,15 +82,26 @@ def run_job(
         on_error="record",
         with_frames=with_frames,
     )
-    _claim_folder(output, _describe(embedder, source, split))
+    embedder.load_model()  # before the folder is claimed: a model that cannot be loaded is no job
+    _claim_folder(output, _describe(embedder, dataset, source, split, path_column))
     if not (output / PART_FILE).exists():
         _embed_part(dataset, embedder, output, batch_size)
     embedded = pq.read_metadata(output / PART_FILE).num_rows
     return JobSummary(output, embedded, len(dataset) - embedded)
 
 
-def _describe(embedder: AudioEmbedder, source: Sequence[str | Path], split: str | None) -> dict[str, Any]:
+def _describe(
+    embedder: AudioEmbedder,
+    dataset: datasets.Dataset,
+    source: Sequence[str | Path],
+    split: str | None,
+    path_column: str | None,
+) -> dict[str, Any]:
+    """What makes a job this one: another job in the same folder is refused."""
     assert embedder.repository is not None
+    named_by = "file_name" if "file_name" in dataset.column_names else embedder.audio_column
+    is_text = dataset.features[named_by] in (datasets.Value("string"), datasets.Value("large_string"))
+    names = dataset[named_by][:] if is_text else None
     return {
         "model": embedder.repository.name,
         "revision": embedder.repository.revision,
@@ -98,10 +110,18 @@ def _describe(embedder: AudioEmbedder, source: Sequence[str | Path], split: str 
         "max_length": getattr(embedder.config, "max_length", None),
         "frames": embedder.with_frames,
         "dtype": embedder.dtype,
-        "source": [str(item) for item in source],
+        "feature_extractor_sha256": _digest(embedder.feature_extractor.to_json_string()),
+        "source": [str(Path(item).resolve() if Path(item).exists() else item) for item in source],
         "split": split,
+        "path_column": path_column,
+        "recordings": len(dataset),
+        "recording_names_sha256": names and _digest(json.dumps(names)),
         "versions": {library: version(library) for library in LIBRARIES},
     }
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _claim_folder(output: Path, job: dict[str, Any]) -> None:
@@ -154,4 +174,5 @@ def _embed_part(dataset: datasets.Dataset, embedder: AudioEmbedder, output: Path
 def _name(row: dict[str, Any], audio_column: str) -> str | None:
     """What a row's recording is called, where it has a name."""
     recording = row[audio_column]
-    return row.get("file_name") or (recording.get("path") if isinstance(recording, dict) else None)
+    path = recording.get("path") if isinstance(recording, dict) else recording
+    return row.get("file_name") or (path if isinstance(path, str) else None)

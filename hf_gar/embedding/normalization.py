@@ -28,7 +28,7 @@ def measure_normalization(
 
     Raises:
         AudioError: A recording cannot be read.
-        ValueError: The dataset has no rows.
+        ValueError: The dataset has no rows, or only silence.
     """
     if not len(dataset):
         raise ValueError("The dataset has no recordings to measure.")
@@ -42,4 +42,7 @@ def measure_normalization(
         total += float(bank.sum())
         squares += float(bank.square().sum())
     mean = total / count
-    return mean, (squares / count - mean**2) ** 0.5
+    variance = squares / count - mean**2
+    if variance <= 0:
+        raise ValueError("The dataset's recordings are all silent: there is nothing to normalise by.")
+    return mean, variance**0.5

@@ -46,7 +46,11 @@ class WindowBatch:
     def add(self, recording: int, window: Window) -> None:
         """Take the next window of a recording; those that wait are embedded first where it would become too much."""
         lengths = [len(waiting.waveform) for _, waiting in self._waiting] + [len(window.waveform)]
-        if max(lengths) * len(lengths) > SECONDS_AT_ONCE * self.feature_extractor.sampling_rate:
+        # Where the network has an input of a fixed length, all are padded to it.
+        if (
+            max(*lengths, self.feature_extractor.max_samples or 0) * len(lengths)
+            > SECONDS_AT_ONCE * self.feature_extractor.sampling_rate
+        ):
             self.run()
         self._waiting.append((recording, window))
 

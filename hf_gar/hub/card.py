@@ -17,14 +17,24 @@ def template_path(model_type: str) -> Path:
 
 
 def render_card(
-    config: FusionConfig, feature_extractor: FusionFeatureExtractor, checkpoint_name: str, checkpoint_sha256: str
+    config: FusionConfig,
+    feature_extractor: FusionFeatureExtractor,
+    checkpoint_name: str,
+    checkpoint_sha256: str,
+    is_official: bool,
 ) -> ModelCard:
-    """The card of a model made from a checkpoint file of this name and digest."""
+    """The card of a model made from a checkpoint file of this name and digest.
+
+    `is_official` says that it was downloaded as such; a file that somebody brought is official where its digest is.
+    """
     source = official_checkpoint(config.model_type, feature_extractor.sampling_rate)
+    published = source.digests.get("sha256")
+    is_official = is_official or (published is not None and checkpoint_sha256.startswith(published))
+    layers = [layer for layer in config.valid_layers if layer <= config.depth]
     data = ModelCardData(
         library_name="transformers",
         pipeline_tag="feature-extraction",
-        license=source.license,
+        license=source.license if is_official else None,
         tags=["audio", "audio-embedding", "hf_gar", config.model_type, "custom_code"],
     )
     return ModelCard.from_template(
@@ -36,5 +46,7 @@ def render_card(
         source=source,
         checkpoint_name=checkpoint_name,
         checkpoint_sha256=checkpoint_sha256,
-        is_official=bool(source.digests) and checkpoint_sha256.startswith(source.digests.get("sha256", "none")),
+        is_official=is_official,
+        example_layers=sorted({layers[0], layers[-1]}),
+        deepest_layer=layers[-1],
     )

@@ -54,9 +54,18 @@ def export_repository(
             "--sampling-rate out, or choose another file."
         )
     feature_extractor.match(model_config)
-    model = classes.model.from_pretrained(None, config=model_config, state_dict=converted.state_dict)
+    try:
+        model = classes.model.from_pretrained(None, config=model_config, state_dict=converted.state_dict)
+    except RuntimeError as error:
+        raise HfGarError(f"The weights of {path} have other shapes than a {model_type}: {error}") from error
     weights = path / "model.safetensors" if path.is_dir() else path
-    card = render_card(model.config, feature_extractor, weights.name, file_digest(weights, "sha256"))
+    card = render_card(
+        model.config,
+        feature_extractor,
+        weights.name,
+        file_digest(weights, "sha256"),
+        is_official=checkpoint == OFFICIAL,
+    )
     with whole_folder(output) as folder:
         model.save_pretrained(folder)
         feature_extractor.save_pretrained(folder)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from hf_gar.checkpoints.download import fetch_from_hub, file_digest
 from hf_gar.errors import HfGarError
@@ -47,7 +48,12 @@ class Repository:
 
     def load_model(self, dtype: torch.dtype = torch.float32, **config: Any) -> FusionModel:
         """The model in evaluation mode; `config` replaces fields of its configuration, such as `fusion_layers`."""
-        model = self.classes.model.from_pretrained(self.folder, dtype=dtype, use_safetensors=True, **config)
+        try:
+            model = self.classes.model.from_pretrained(self.folder, dtype=dtype, use_safetensors=True, **config)
+        except (SafetensorError, OSError, RuntimeError) as error:
+            raise HfGarError(
+                f"The weights of {self.name} cannot be loaded: {error}\nExport or download the repository again."
+            ) from error
         # Convolutions are faster in this layout on processors and GPUs alike.
         return model.eval().to(memory_format=torch.channels_last)
 

@@ -1,5 +1,6 @@
 """One place that decodes recordings, mixes them to mono and resamples them."""
 
+import http.client
 import io
 import os
 import re
@@ -71,8 +72,7 @@ def open_recording(source: Any) -> Recording:
     if isinstance(source, (str, os.PathLike)):
         name = os.fspath(source)
         if re.match(r"https?://", name):
-            with urllib.request.urlopen(name, timeout=URL_TIMEOUT_S) as response:
-                return _open_file(io.BytesIO(response.read()), name)
+            return _open_file(io.BytesIO(_fetch(name)), name)
         if not os.path.exists(name):
             raise FileNotFoundError(f"{name}: there is no such file. Check the path.")
         return _open_file(name, name)
@@ -142,6 +142,14 @@ def resample(recording: Recording, sampling_rate: int) -> Iterator[np.ndarray]:
     yield stream.resample_chunk(np.empty(0, np.float32), last=True)
 
 
+def _fetch(url: str) -> bytes:
+    try:
+        with urllib.request.urlopen(url, timeout=URL_TIMEOUT_S) as response:
+            return response.read()
+    except (http.client.HTTPException, ValueError) as error:  # a connection that breaks off, an address that is none
+        raise AudioError(f"{url} cannot be fetched: {type(error).__name__}: {error}. Check the address.") from error
+
+
 def _describe(value: object) -> str:
     return f"text ({value[:40]!r})" if isinstance(value, str) else type(value).__name__
 
@@ -171,6 +179,8 @@ def _open_file(file: str | io.BytesIO, name: str) -> Recording:
         return _open_with_torchcodec(file, name, "libsndfile is not installed: pip install soundfile")
     try:
         opened = soundfile.SoundFile(file)
+    except TypeError as error:  # headerless samples (.raw)
+        raise AudioError(f"{name} cannot be decoded: it has no header that tells its format.") from error
     except soundfile.LibsndfileError as error:
         if error.code == UNRECOGNISED_FORMAT:
             return _open_with_torchcodec(file, name, "its format is none that libsndfile knows")

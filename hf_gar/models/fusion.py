@@ -70,7 +70,12 @@ def pool_frames(frames: torch.Tensor, frame_mask: torch.Tensor) -> torch.Tensor:
     Returns:
         (batch, dimension).
     """
-    outside = ~frame_mask[:, :, None]
+    maximum, total = maximum_and_sum(frames, frame_mask)
+    return (maximum + total / frame_mask.sum(1)[:, None]).to(frames.dtype)
+
+
+def maximum_and_sum(frames: torch.Tensor, frame_mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Over each clip's own frames, both (batch, dimension), in float32: a sum of many overflows half precision."""
+    frames, outside = frames.float(), ~frame_mask[:, :, None]
     maximum = frames.masked_fill(outside, torch.finfo(frames.dtype).min).amax(1)
-    mean = frames.masked_fill(outside, 0).sum(1) / frame_mask.sum(1)[:, None].to(frames.dtype)
-    return maximum + mean
+    return maximum, frames.masked_fill(outside, 0).sum(1)

@@ -101,4 +101,4 @@ class Cnn14FusionModel(FusionModel):
         return LayerOutputs(layers, length_mask(lengths // MEL_FRAMES_PER_FRAME, layers[0].shape[1]))
 
     def head(self, pooled: torch.Tensor) -> torch.Tensor:
-        return pooled if self.fc1 is None or not self.is_unfused else self.fc1(pooled).relu()
+        return pooled if self.fc1 is None or not self.is_unfused else self.fc1(pooled.to(self.dtype)).relu()

@@ -8,7 +8,7 @@ from transformers import PreTrainedModel
 from transformers.utils import ModelOutput, can_return_tuple
 
 from .configuration_fusion import FusionConfig
-from .fusion import pool_frames
+from .fusion import maximum_and_sum, pool_frames
 
 # Imported so that save_pretrained, which copies what this file imports, copies the pipeline that config.json names.
 from .pipeline_audio_embedding import AudioEmbeddingPipeline  # noqa: F401
@@ -125,9 +125,7 @@ class FusionModel(PreTrainedModel):
         Returns:
             (batch, 2, D): the maximum and the sum over the window's own frames.
         """
-        frames, others = outputs.last_hidden_state.float(), ~own_frames[:, :, None]
-        maximum = frames.masked_fill(others, torch.finfo(frames.dtype).min).amax(1)
-        return torch.stack([maximum, frames.masked_fill(others, 0).sum(1)], dim=1)
+        return torch.stack(maximum_and_sum(outputs.last_hidden_state, own_frames), dim=1)
 
     def merge_windows(self, summaries: torch.Tensor, num_frames: torch.Tensor) -> torch.Tensor:
         """The clip embedding (D,) of a recording.
@@ -138,7 +136,7 @@ class FusionModel(PreTrainedModel):
         """
         maximum, total = summaries[:, 0].amax(0), summaries[:, 1].sum(0)
         with torch.no_grad():
-            return self.head((maximum + total / num_frames.sum())[None].to(self.device, self.dtype))[0]
+            return self.head((maximum + total / num_frames.sum())[None].to(self.device))[0]
 
     def _lengths(self, input_features: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
         """The clips' own spectrogram frames, (batch,)."""

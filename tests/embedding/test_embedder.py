@@ -149,6 +149,12 @@ def test_mistakes_are_named(rows, repository, model, extractor, tmp_path):
         AudioEmbedder(model)
     with pytest.raises(ValueError, match="dtype has to be one of float32"):
         AudioEmbedder(repository, dtype="int8")
+    with pytest.raises(ValueError, match='on_error has to be "raise" or "record"'):
+        AudioEmbedder(repository, on_error="ignore")
+    with pytest.raises(ValueError, match="device='gpu' is none that PyTorch knows"):
+        AudioEmbedder(repository, device="gpu")
+    with pytest.raises(ValueError, match="a model is already built"):
+        AudioEmbedder(model, extractor, dtype="bfloat16")
     with pytest.raises(ValueError, match="unknown layers"):
         AudioEmbedder(repository, model_kwargs={"fusion_layers": [99]})
     with pytest.raises(HfGarError, match=r"it has no config\.json"):

@@ -89,6 +89,24 @@ def test_another_job_in_the_folder_is_refused(recordings, repository, model, tmp
         run_job([recordings], repository, tmp_path / "out", model_kwargs={"fusion_layers": layers})
     with pytest.raises(HfGarError, match="source is"):
         run_job([recordings / "clip0.wav"], repository, tmp_path / "out")
+    shutil.copy(recordings / "clip0.wav", recordings / "more.wav")
+    with pytest.raises(HfGarError, match="recordings is 6 there, 7 now"):
+        run_job([recordings], repository, tmp_path / "out")
+
+
+def test_damaged_weights_are_the_models_fault_and_claim_no_folder(recordings, repository, tmp_path):
+    shutil.copytree(repository, tmp_path / "model")
+    weights = tmp_path / "model" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(HfGarError, match=r"The weights of .*model cannot be loaded"):
+        run_job([recordings], tmp_path / "model", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_relative_and_an_absolute_source_are_the_same_job(recordings, repository, tmp_path, monkeypatch):
+    run_job([recordings], repository, tmp_path / "out")
+    monkeypatch.chdir(recordings.parent)
+    assert run_job([recordings.name], repository, tmp_path / "out").embedded == 6
 
 
 def test_a_folder_that_holds_something_else_is_left_alone(recordings, repository, tmp_path):

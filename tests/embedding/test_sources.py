@@ -69,6 +69,28 @@ def test_a_saved_dataset_and_its_splits(recordings, tmp_path):
     assert open_source([tmp_path / "one"])[0].num_rows == 1
 
 
+def test_options_that_do_not_apply_are_refused(recordings, tmp_path):
+    with pytest.raises(HfGarError, match="Leave --split out"):
+        open_source([recordings], split="train")
+    with pytest.raises(HfGarError, match="--path-column is for tables"):
+        open_source([recordings], path_column="file_name")
+    saved = datasets.Dataset.from_dict({"wav": [str(recordings / "clip0.wav")]})
+    saved.save_to_disk(tmp_path / "saved")
+    assert open_source([tmp_path / "saved"], path_column="wav")[1] == "wav"
+    with pytest.raises(HfGarError, match=r"no column 'audio' with recordings, only 'wav'.*--path-column"):
+        open_source([tmp_path / "saved"])
+    saved.select([]).save_to_disk(tmp_path / "none")
+    with pytest.raises(HfGarError, match="none cannot be read as a table or dataset, or is empty"):
+        open_source([tmp_path / "none"], path_column="wav")
+
+
+def test_a_table_with_names_and_paths(recordings):
+    table = pd.DataFrame({"file_name": ["first"], "audio": [str(recordings / "clip0.wav")]})
+    table.to_csv(recordings / "table.csv", index=False)
+    dataset, _ = open_source([recordings / "table.csv"], path_column="audio")
+    assert dataset[0] == {"file_name": "first", "audio": str(recordings / "clip0.wav")}
+
+
 def test_mistakes_are_named(tmp_path):
     with pytest.raises(HfGarError, match="holds no audio files"):
         open_source([tmp_path])

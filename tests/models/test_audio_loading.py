@@ -91,9 +91,11 @@ def test_a_url(wav):
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
-            self.send_response(200 if self.path == "/a.wav" else 404)
+            self.send_response(404 if self.path == "/b.wav" else 200)
+            if self.path == "/cut.wav":
+                self.send_header("Content-Length", str(len(content) + 1))
             self.end_headers()
-            self.wfile.write(content if self.path == "/a.wav" else b"")
+            self.wfile.write(content)
 
         def log_message(self, *args):
             pass
@@ -105,6 +107,10 @@ def test_a_url(wav):
         assert np.array_equal(load_audio(f"{url}/a.wav", 16000), tone(1))
         with pytest.raises(OSError, match="404"):
             load_audio(f"{url}/b.wav", 16000)
+        with pytest.raises(AudioError, match="cannot be fetched: IncompleteRead"):
+            load_audio(f"{url}/cut.wav", 16000)
+        with pytest.raises(AudioError, match="cannot be fetched: InvalidURL"):
+            load_audio(f"{url}/a b.wav", 16000)
     finally:
         server.shutdown()
 
@@ -167,6 +173,12 @@ def test_a_broken_file_is_named_with_the_reason(tmp_path, name, message):
     broken_files(tmp_path)
     with pytest.raises(AudioError, match=f"{name}.*({message})"):
         load_audio(tmp_path / name, 16000)
+
+
+def test_samples_without_a_header_are_named(tmp_path):
+    (tmp_path / "a.raw").write_bytes(b"0" * 1000)
+    with pytest.raises(AudioError, match=r"a\.raw cannot be decoded: it has no header"):
+        load_audio(tmp_path / "a.raw", 16000)
 
 
 def test_a_missing_file_is_named(tmp_path):

@@ -47,6 +47,11 @@ def test_pooling_sees_only_a_clips_own_frames():
     torch.testing.assert_close(pooled[1], frames[1].amax(0) + frames[1].mean(0))
 
 
+def test_pooling_many_large_frames_does_not_overflow():
+    frames = torch.full((1, 400, 2), 200, dtype=torch.float16)
+    assert pool_frames(frames, torch.ones(1, 400, dtype=torch.bool)).tolist() == [[400, 400]]
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_pooling_in_half_precision(dtype):
     frames = torch.randn(1, 50, 3)

@@ -19,7 +19,19 @@ ENTRIES = [
     and path.stem not in SHARED
 ]
 INSTALLED_EVERYWHERE = {"torch", "numpy", "transformers"}
-STANDARD_LIBRARY = {"collections", "dataclasses", "functools", "io", "math", "os", "re", "typing", "urllib", "warnings"}
+STANDARD_LIBRARY = {
+    "collections",
+    "dataclasses",
+    "functools",
+    "http",
+    "io",
+    "math",
+    "os",
+    "re",
+    "typing",
+    "urllib",
+    "warnings",
+}
 
 
 def top_level_imports(tree: ast.Module):
