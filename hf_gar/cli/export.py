@@ -1,0 +1,33 @@
+"""`hf-gar export`: make a model repository of a checkpoint."""
+
+import argparse
+from typing import Any
+
+from hf_gar.cli.options import add_layer_options, layer_choice
+
+
+def add_command(commands: Any) -> None:
+    parser = commands.add_parser("export", help="make a model repository of a checkpoint")
+    parser.set_defaults(run=run)
+    parser.add_argument("model_type", choices=["vggish-fusion", "cnn14-fusion", "ast-fusion"])
+    parser.add_argument(
+        "--checkpoint", required=True, metavar="official|FILE|REPO", help="download it, or read this file or AST model"
+    )
+    parser.add_argument("--output", required=True, metavar="DIR", help="the folder to write, new or empty")
+    parser.add_argument("--sampling-rate", type=int, metavar="HZ", help="of the network, where there are several")
+    parser.add_argument("--all-layers", action="store_true", help="keep the weights of every layer")
+    add_layer_options(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    from hf_gar.hub.export import export_repository
+    from hf_gar.models import MODEL_CLASSES
+
+    config = layer_choice(options)
+    if options.all_layers:
+        config["depth"] = MODEL_CLASSES[options.model_type].config(fusion_layers=None).depth
+    folder = export_repository(
+        options.model_type, options.checkpoint, options.output, sampling_rate=options.sampling_rate, **config
+    )
+    print(f"{folder} is a complete model repository.")
+    return 0
