@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import datasets
+import numpy as np
 import torch
 
+from hf_gar.embedding.crop import Crop
 from hf_gar.embedding.window_batch import Embedding, WindowBatch
 from hf_gar.errors import HfGarError
 from hf_gar.hub.load import Repository, find_repository
@@ -43,6 +45,7 @@ class AudioEmbedder:
         on_error: What to do with a recording that cannot be read: "raise" an error that names it, or "record" the
             reason in the column "error" and leave the embedding empty.
         with_frames: Add the columns "frame_embeddings", (frame, D), and "frame_times", (frame,) in seconds, as well.
+        crop: Bring every recording to one length first.
     """
 
     def __init__(
@@ -57,6 +60,7 @@ class AudioEmbedder:
         audio_column: str = "audio",
         on_error: Literal["raise", "record"] = "raise",
         with_frames: bool = False,
+        crop: Crop | None = None,
     ):
         if dtype not in (None, *DTYPES):
             raise ValueError(f"dtype has to be one of {', '.join(DTYPES)}, not {dtype!r}.")
@@ -70,6 +74,7 @@ class AudioEmbedder:
         self.audio_column = audio_column
         self.on_error = on_error
         self.with_frames = with_frames
+        self.crop = crop
         self.repository: Repository | None = None
         self.model_kwargs = model_kwargs or {}
         self._model: FusionModel | None = None
@@ -99,7 +104,8 @@ class AudioEmbedder:
                 f"There is no column {self.audio_column!r} to embed, only {', '.join(map(repr, batch))}. "
                 "Name the one with the recordings as audio_column."
             )
-        results = self.embed(batch[self.audio_column], rank)
+        splits = batch.get("split", [None] * len(batch[self.audio_column]))
+        results = self.embed(batch[self.audio_column], rank, splits)
         done = [result if isinstance(result, Embedding) else None for result in results]
         columns: dict[str, list] = {
             "embedding": [result and result.clip for result in done],
@@ -112,8 +118,15 @@ class AudioEmbedder:
             columns["error"] = [None if isinstance(result, Embedding) else str(result) for result in results]
         return columns
 
-    def embed(self, sources: Sequence[Any], rank: int | None = None) -> list[Embedding | Exception]:
+    def embed(
+        self, sources: Sequence[Any], rank: int | None = None, splits: Sequence[str | None] | None = None
+    ) -> list[Embedding | Exception]:
         """Embed recordings of any length, each anything that `load_audio` takes.
+
+        Args:
+            sources: The recordings.
+            rank: The process, where there are several.
+            splits: Of the recordings, for a `crop`.
 
         Returns:
             For each recording its `Embedding`, or, with `on_error="record"`, the error where it cannot be read.
@@ -130,6 +143,11 @@ class AudioEmbedder:
         for index, source in enumerate(sources):
             try:
                 recording = open_recording(source)
+                if self.crop is not None:
+                    waveform = np.concatenate(list(resample(recording, rate)))
+                    split = None if splits is None else splits[index]
+                    waveform = self.crop.apply(waveform, rate, split, recording.name)
+                    recording = open_recording({"array": waveform, "sampling_rate": rate})
                 for window in split_windows(resample(recording, rate), self.feature_extractor):
                     check_samples(window.waveform, recording.name)
                     batch.add(index, window)

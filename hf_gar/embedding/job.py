@@ -4,7 +4,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,8 @@ from typing import Any
 import datasets
 import pyarrow.parquet as pq
 
-from hf_gar.embedding.dataset import map_dataset, undecoded
+from hf_gar.embedding.crop import Crop
+from hf_gar.embedding.dataset import find_audio_column, map_dataset, undecoded
 from hf_gar.embedding.embedder import AudioEmbedder
 from hf_gar.embedding.sources import open_source
 from hf_gar.errors import HfGarError
@@ -34,7 +35,7 @@ class JobSummary:
 
 
 def run_job(
-    source: Sequence[str | Path],
+    source: Sequence[str | Path] | datasets.Dataset,
     model: str | Path,
     output: str | Path,
     *,
@@ -46,6 +47,7 @@ def run_job(
     dtype: str = "float32",
     model_kwargs: dict[str, Any] | None = None,
     with_frames: bool = False,
+    crop: Crop | None = None,
 ) -> JobSummary:
     """Embed every recording of a source, and write a folder that `datasets.load_dataset("parquet", ...)` reads.
 
@@ -54,7 +56,7 @@ def run_job(
     again.
 
     Args:
-        source: As in `open_source`.
+        source: As in `open_source`, or a dataset.
         model: A model repository: a folder, or a name on the Hub.
         output: The job's folder: a new or empty one, or this job's own.
         revision: A branch, tag or commit of the model, for a name on the Hub.
@@ -65,12 +67,16 @@ def run_job(
         dtype: The model's: "float32", "bfloat16" or "float16".
         model_kwargs: Fields of the model's configuration to replace, such as {"fusion_layers": [2, 5]}.
         with_frames: Store the frame embeddings and their times, too.
+        crop: Bring every recording to one length first.
 
     Raises:
         HfGarError: The source, the model or the folder will not do; the message says why.
     """
     output = Path(output)
-    dataset, audio_column = open_source(source, split, path_column)
+    if isinstance(source, datasets.Dataset):
+        dataset, audio_column = source, path_column or find_audio_column(source.features)
+    else:
+        dataset, audio_column = open_source(source, split, path_column)
     dataset = undecoded(dataset, audio_column)
     embedder = AudioEmbedder(
         model,
@@ -81,6 +87,7 @@ def run_job(
         audio_column=audio_column,
         on_error="record",
         with_frames=with_frames,
+        crop=crop,
     )
     embedder.load_model()  # before the folder is claimed: a model that cannot be loaded is no job
     _claim_folder(output, _describe(embedder, dataset, source, split, path_column))
@@ -93,7 +100,7 @@ def run_job(
 def _describe(
     embedder: AudioEmbedder,
     dataset: datasets.Dataset,
-    source: Sequence[str | Path],
+    source: Sequence[str | Path] | datasets.Dataset,
     split: str | None,
     path_column: str | None,
 ) -> dict[str, Any]:
@@ -111,7 +118,10 @@ def _describe(
         "frames": embedder.with_frames,
         "dtype": embedder.dtype,
         "feature_extractor_sha256": _digest(embedder.feature_extractor.to_json_string()),
-        "source": [str(Path(item).resolve() if Path(item).exists() else item) for item in source],
+        "crop": embedder.crop and asdict(embedder.crop),
+        "source": None
+        if isinstance(source, datasets.Dataset)
+        else [str(Path(item).resolve() if Path(item).exists() else item) for item in source],
         "split": split,
         "path_column": path_column,
         "recordings": len(dataset),

@@ -1,0 +1,54 @@
+"""What an embedding job wrote, read again."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+
+from hf_gar.embedding.job import JOB_FILE
+from hf_gar.errors import HfGarError
+
+
+@dataclass(frozen=True)
+class JobResults:
+    """A finished job: one row a recording, in the order of its source.
+
+    Args:
+        folder: The job's folder.
+        description: `job.json`.
+        rows: The source's columns and `duration_s`.
+        embeddings: (recording, D) float32.
+    """
+
+    folder: Path
+    description: dict[str, Any]
+    rows: pd.DataFrame
+    embeddings: np.ndarray
+
+
+def read_job(folder: str | Path) -> JobResults:
+    """Read the results of a finished embedding job.
+
+    Raises:
+        HfGarError: The folder is no job's, or the job is not finished.
+    """
+    folder = Path(folder)
+    try:
+        description = json.loads((folder / JOB_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise HfGarError(f"{folder} holds no embedding job: {error}. Make one with `hf-gar embed`.") from error
+    parts = sorted(folder.glob("part-*.parquet"))
+    if not parts:
+        raise HfGarError(f"{folder} is not finished: run the same `hf-gar embed` again.")
+    tables = [pq.read_table(part) for part in parts]
+    embeddings = [table["embedding"].combine_chunks().flatten().to_numpy(zero_copy_only=False) for table in tables]
+    hidden = {"embedding", "frame_embeddings", "frame_times"}
+    rows = pd.concat(
+        [table.drop_columns([name for name in table.column_names if name in hidden]).to_pandas() for table in tables],
+        ignore_index=True,
+    )
+    return JobResults(folder, description, rows, np.concatenate(embeddings).reshape(len(rows), -1))
