@@ -49,12 +49,12 @@ def whole_folder(path: Path) -> Iterator[Path]:
             raise
 
 
-def write_whole_file(path: Path, text: str) -> None:
-    """Write a text file that replaces an older one only when it is whole."""
+def write_whole_file(path: Path, content: str | bytes) -> None:
+    """Write a file, of text or bytes, that replaces an older one only when it is whole."""
     with write_errors(path):
         temporary = path.with_name(f".{path.name}.tmp")
         try:
-            temporary.write_text(text, encoding="utf-8")
+            temporary.write_bytes(content.encode() if isinstance(content, str) else content)
             temporary.replace(path)
         except BaseException:
             temporary.unlink(missing_ok=True)

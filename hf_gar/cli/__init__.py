@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from importlib.metadata import version
 
 from hf_gar.cli import embed, export
+from hf_gar.cli import map as draw_map
 from hf_gar.errors import HfGarError
 
-COMMANDS = (export, embed)
+COMMANDS = (export, embed, draw_map)
 FAILED = 1
 INTERRUPTED = 130
 

@@ -51,4 +51,5 @@ def read_job(folder: str | Path) -> JobResults:
         [table.drop_columns([name for name in table.column_names if name in hidden]).to_pandas() for table in tables],
         ignore_index=True,
     )
-    return JobResults(folder, description, rows, np.concatenate(embeddings).reshape(len(rows), -1))
+    dimension = tables[0].schema.field("embedding").type.list_size
+    return JobResults(folder, description, rows, np.concatenate(embeddings).reshape(len(rows), dimension))
