@@ -20,10 +20,11 @@ from hf_gar.files import write_errors
 METHODS = {"tsne": "t-SNE", "umap": "UMAP"}
 LIBRARIES = ("matplotlib", "plotly", "sklearn")
 SUFFIXES = (".png", ".html")
-MAX_POINTS = 5000  # t-SNE of so many takes about a minute
+MAX_POINTS = 5000  # t-SNE of so many takes about half a minute
 COMPONENTS = 50  # t-SNE's authors reduce to so many dimensions first; more only cost time
 PERPLEXITY = 30
 NEIGHBORS = 15
+MIN_UMAP_POINTS = 3
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ def place_points(embeddings: np.ndarray, method: str, seed: int) -> np.ndarray:
     them to 50.
 
     Raises:
-        HfGarError: All embeddings are equal, or the library of the method is missing.
+        HfGarError: All embeddings are equal, there are too few for UMAP, or the library of the method is missing.
     """
     decomposition = import_library("sklearn.decomposition")
     preprocessing = import_library("sklearn.preprocessing")
@@ -134,8 +135,9 @@ def place_points(embeddings: np.ndarray, method: str, seed: int) -> np.ndarray:
         standardized = preprocessing.StandardScaler().fit_transform(embeddings)
         pca = decomposition.PCA(min(COMPONENTS, *standardized.shape), random_state=seed)
         components = pca.fit_transform(standardized).astype(np.float32)
-        start = np.zeros((len(components), 2), np.float32)
-        start[:, : components.shape[1]] = components[:, :2] / components[:, 0].std()
+        # Points on one line would stay there: a little noise lets them leave it.
+        start = 1e-3 * np.random.default_rng(seed).standard_normal((len(components), 2), np.float32)
+        start[:, : components.shape[1]] += components[:, :2] / components[:, 0].std()
         placer = _tsne(start, seed) if method == "tsne" else _umap(start, seed)
         return placer.fit_transform(components)
 
@@ -150,7 +152,9 @@ def _tsne(start: np.ndarray, seed: int) -> Any:
 
 def _umap(start: np.ndarray, seed: int) -> Any:
     """umap-learn's UMAP, from the plane of the principal components, (point, 2) with a deviation of 1."""
-    neighbors = max(2, min(NEIGHBORS, len(start) - 1))
+    if len(start) < MIN_UMAP_POINTS:
+        raise HfGarError(f"UMAP needs at least {MIN_UMAP_POINTS} recordings, not {len(start)}. Use --method tsne.")
+    neighbors = min(NEIGHBORS, len(start) - 1)
     return import_library("umap").UMAP(init=10 * start, n_neighbors=neighbors, random_state=seed, n_jobs=1)
 
 

@@ -42,8 +42,10 @@ def test_umap_keeps_clusters_apart():
     positions = place_points(embeddings, "umap", seed=0)
     assert near_labels(positions, labels) == 1
     np.testing.assert_array_equal(positions, place_points(embeddings, "umap", seed=0))
-    for points in (2, 3, 5):
-        assert np.isfinite(place_points(embeddings[:points], "umap", seed=0)).all()
+    for few in (embeddings[:3], embeddings[:5], embeddings[:20, :1]):
+        assert np.isfinite(place_points(few, "umap", seed=0)).all()
+    with pytest.raises(HfGarError, match="UMAP needs at least 3 recordings, not 2"):
+        place_points(embeddings[:2], "umap", seed=0)
 
 
 def test_the_same_seed_draws_the_same_files(job, tmp_path):
