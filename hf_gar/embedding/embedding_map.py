@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from hf_gar.embedding.map_coloring import color_points
-from hf_gar.embedding.map_page import write_page
+from hf_gar.embedding.map_page import embedded_audio, page_link, write_page
 from hf_gar.embedding.map_picture import write_picture
 from hf_gar.embedding.recording_files import find_recordings
 from hf_gar.embedding.results import JobResults, read_job
@@ -74,26 +74,26 @@ def draw_map(
 
     Raises:
         HfGarError: The folder holds no finished job, fewer than 2 embeddings or unusable ones; there is no such column;
-            a library is missing; or the files cannot be written.
+            a library is missing; the recordings are too large to embed; or the files cannot be written.
     """
-    if method not in METHODS:
-        raise HfGarError(f"{method!r} is no method of drawing a map: choose one of {', '.join(METHODS)}.")
-    for library in (*LIBRARIES, *(["umap"] if method == "umap" else [])):
-        import_library(library)  # what is missing is said before the minutes of work
+    _check_method(method)
     job = read_job(folder)
     _check_job(job, color)
     picture, page = _output_files(Path(folder) / "map" if output is None else Path(output))
 
     sample = choose_sample(len(job.rows), max_points, seed)
-    rows = job.rows.iloc[sample].reset_index(drop=True)
-    recordings = find_recordings(job, audio_root)
+    rows = job.rows.iloc[sample]
+    found = find_recordings(job, audio_root)
+    files = [found[row] for row in sample]
+    audio = embedded_audio(files) if embed_audio else [page_link(file, page) if file else None for file in files]
     coloring = color_points(None if color is None else rows[color], len(rows))
     title = _title(job, len(sample), method, seed)
     with write_errors(picture.parent):
         picture.parent.mkdir(parents=True, exist_ok=True)
     positions = place_points(job.embeddings[sample], method, seed)
     write_picture(picture, positions, coloring, title)
-    playable = write_page(page, positions, coloring, title, rows, [recordings[row] for row in sample], embed_audio)
+    write_page(page, positions, coloring, title, rows, audio)
+    playable = sum(url is not None for url in audio)
     return MapSummary(picture, page, len(sample), len(job.rows), playable, coloring.merged_categories)
 
 
@@ -156,6 +156,14 @@ def _umap(start: np.ndarray, seed: int) -> Any:
         raise HfGarError(f"UMAP needs at least {MIN_UMAP_POINTS} recordings, not {len(start)}. Use --method tsne.")
     neighbors = min(NEIGHBORS, len(start) - 1)
     return import_library("umap").UMAP(init=10 * start, n_neighbors=neighbors, random_state=seed, n_jobs=1)
+
+
+def _check_method(method: str) -> None:
+    """Raise a HfGarError, before the minutes of work, where there is no such method or a library is missing."""
+    if method not in METHODS:
+        raise HfGarError(f"{method!r} is no method of drawing a map: choose one of {', '.join(METHODS)}.")
+    for library in (*LIBRARIES, *(["umap"] if method == "umap" else [])):
+        import_library(library)
 
 
 def _check_job(job: JobResults, color: str | None) -> None:

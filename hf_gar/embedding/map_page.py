@@ -21,7 +21,6 @@ from hf_gar.files import write_whole_file
 
 TEMPLATE = Path(__file__).with_name("map_page.html")
 MAX_EMBEDDED_BYTES = 50_000_000  # browsers open larger pages slowly or not at all
-MAX_VECTOR_POINTS = 10_000  # of more, browsers draw pixels instead of shapes, which not every machine can
 MAX_DETAILS = 8
 DETAIL_LENGTH = 60
 
@@ -32,28 +31,24 @@ def write_page(
     coloring: Coloring,
     title: str,
     rows: pd.DataFrame,
-    recordings: Sequence[Path | None],
-    embed_audio: bool,
-) -> int:
-    """Write the page, and return how many recordings it can play.
+    audio: Sequence[str | None],
+) -> None:
+    """Write the page.
 
     Args:
         path: The HTML file.
         positions: (point, 2).
         coloring: Of the points.
         title: Lines of text.
-        rows: What is told about each point: one row a point.
-        recordings: The absolute path of each point's recording, None where it is no file.
-        embed_audio: Put the recordings into the page instead of links to them.
+        rows: What is told about each point: one row a point, its index the row of the job.
+        audio: The URL of each point's recording, as `page_link` and `embedded_audio` make them; None where it cannot be
+            played.
 
     Raises:
-        HfGarError: The recordings are too large to embed, or the file cannot be written.
+        HfGarError: The file cannot be written.
     """
     from plotly.offline import get_plotlyjs
 
-    audio = (
-        embedded_audio(recordings) if embed_audio else [page_link(file, path) if file else None for file in recordings]
-    )
     points = [{**about, "audio": url} for about, url in zip(_describe_rows(rows), audio, strict=True)]
     content: dict[str, Any] = {
         "title": title,
@@ -67,7 +62,6 @@ def write_page(
     # One pass: what is filled in is not searched for more places.
     page = re.sub(r"\{\{(\w+)\}\}", lambda place: filled[place[1]], TEMPLATE.read_text(encoding="utf-8"))
     write_whole_file(path, page)
-    return sum(url is not None for url in audio)
 
 
 def json_in_script(content: Any) -> str:
@@ -113,7 +107,7 @@ def _describe_rows(rows: pd.DataFrame) -> list[dict[str, Any]]:
     name_column = next((column for column in PATH_COLUMNS if column in rows.columns), None)
     columns = [column for column in rows.columns if column != name_column][:MAX_DETAILS]
     described = []
-    for index, row in enumerate(rows.to_dict("records")):
+    for index, row in zip(rows.index, rows.to_dict("records"), strict=True):
         name = f"row {index}" if name_column is None else row[name_column]
         details = [[shorten(str(column), DETAIL_LENGTH), _as_text(column, row[column])] for column in columns]
         described.append({"name": str(name), "details": [detail for detail in details if detail[1]]})
@@ -138,9 +132,8 @@ def _bottom_first(groups: Sequence[Group]) -> list[Group]:
 
 def _trace(group: Group, positions: np.ndarray, points: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Plotly's description of a group of points. Plotly reads markup in all text, so that it has to be escaped."""
-    kind = "scattergl" if len(positions) > MAX_VECTOR_POINTS else "scatter"
     return {
-        "type": kind,
+        "type": "scatter",  # not "scattergl", which needs a graphics driver and compiles code in the page
         "mode": "markers",
         "name": html.escape(group.label, quote=False),
         "x": _rounded(positions[group.points, 0]),

@@ -96,6 +96,15 @@ def test_a_sample_is_random_seeded_and_told(job):
     assert not np.array_equal(sample, choose_sample(60, 40, seed=1))
 
 
+def test_recordings_without_names_are_named_by_their_row(tmp_path):
+    labels, embeddings = clusters(15)
+    drawn = content(draw_map(write_job(tmp_path / "job", {"label": labels}, embeddings), max_points=40).page)
+    assert [point["name"] for point in drawn["points"]] == [f"row {index}" for index in choose_sample(60, 40, seed=0)]
+    assert [point["details"] for point in drawn["points"]] == [
+        [["label", labels[index]]] for index in choose_sample(60, 40, seed=0)
+    ]
+
+
 def test_categories_have_different_looks():
     groups = color_points(pd.Series([f"{index:02}" for index in range(40)]), 40).groups
     assert [group.label for group in groups] == [f"{index:02}" for index in range(40)]

@@ -79,7 +79,8 @@ def test_recordings_inside_the_page(tmp_path, monkeypatch):
     assert summary.playable == 2
     monkeypatch.setattr("hf_gar.embedding.map_page.MAX_EMBEDDED_BYTES", 20_000)
     with pytest.raises(HfGarError, match="--embed-audio"):
-        draw_map(folder, embed_audio=True)
+        draw_map(folder, output=tmp_path / "large", embed_audio=True)
+    assert not list(tmp_path.glob("large*"))
 
 
 @contextlib.contextmanager
