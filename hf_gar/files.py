@@ -1,6 +1,8 @@
 """Write so that a file or folder appears whole or not at all."""
 
 import contextlib
+import glob
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -9,6 +11,9 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from hf_gar.errors import HfGarError
+
+# How the temporary files are called that a process leaves which is killed.
+INCOMPLETE = ".incomplete"
 
 
 @contextlib.contextmanager
@@ -49,13 +54,35 @@ def whole_folder(path: Path) -> Iterator[Path]:
             raise
 
 
-def write_whole_file(path: Path, text: str) -> None:
-    """Write a text file that replaces an older one only when it is whole."""
+def remove_incomplete(path: Path) -> None:
+    """Remove what a killed process left of `path`; no other process may be writing it."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}-*{INCOMPLETE}"):
+        left.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def replace_when_whole(path: Path) -> Iterator[Path]:
+    """A temporary path whose file becomes `path` when the block ends well, and vanishes when it does not.
+
+    Raises:
+        HfGarError: It cannot be written.
+    """
     with write_errors(path):
-        temporary = path.with_name(f".{path.name}.tmp")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}-", suffix=INCOMPLETE, dir=path.parent)
+        os.close(descriptor)
+        temporary = Path(name)
         try:
-            temporary.write_text(text, encoding="utf-8")
+            yield temporary
+            temporary.chmod(0o644)
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
             temporary.replace(path)
-        except BaseException:
+        finally:
             temporary.unlink(missing_ok=True)
-            raise
+
+
+def write_whole_file(path: Path, content: str | bytes) -> None:
+    """Write a file, as text in UTF-8 or as bytes, that replaces an older one only when it is whole."""
+    with replace_when_whole(path) as temporary:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)

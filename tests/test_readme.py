@@ -20,12 +20,13 @@ def test_the_readmes_commands_and_code_run(recordings, tmp_path, monkeypatch):
     ran = []
     for language, block in re.findall(r"```(console|python)\n(.*?)```", README.read_text(), re.DOTALL):
         if language == "console":
-            for command in re.findall(r"^\$ hf-gar (embed .*)$", block, re.MULTILINE):
+            for command in re.findall(r"^\$ hf-gar ((?:embed|map) .*)$", block, re.MULTILINE):
                 assert main(shlex.split(command)) == 0
                 ran.append(command)
         else:
             exec(block, namespace)
             ran.append(block)
     assert len(ran) >= 4
+    assert Path("embeddings/map.html").exists()
     assert len(namespace["embedding"]) == len(namespace["frames"][0])
     assert namespace["embeddings"].shape == (6, len(namespace["embedding"]))

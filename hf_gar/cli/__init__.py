@@ -5,10 +5,11 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from hf_gar.cli import embed, export, push
+from hf_gar.cli import embed, export, push, push_dataset, status
+from hf_gar.cli import map as draw_map
 from hf_gar.errors import HfGarError
 
-COMMANDS = (export, push, embed)
+COMMANDS = (export, push, embed, status, push_dataset, draw_map)
 FAILED = 1
 INTERRUPTED = 130
 
@@ -27,5 +28,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"hf-gar: {error}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
-        print("hf-gar: interrupted", file=sys.stderr)
+        print("hf-gar: interrupted; what is finished stays, and the same command goes on from there", file=sys.stderr)
         return INTERRUPTED

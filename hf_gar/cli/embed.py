@@ -12,43 +12,93 @@ NONE_EMBEDDED = 4
 
 def add_command(commands: Any) -> None:
     parser = commands.add_parser(
-        "embed", help="embed recordings", epilog="Exit codes: 0 all embedded, 1 error, 3 some failed, 4 all failed."
+        "embed",
+        help="embed recordings",
+        description="Embed recordings into a folder of Parquet. The same command again does only what is missing.",
+        epilog="Exit codes: 0 all embedded, 1 error, 3 some failed, 4 all failed.",
     )
     parser.set_defaults(run=run)
-    parser.add_argument(
-        "source", nargs="+", metavar="SOURCE", help="a folder, a CSV or Parquet table, a dataset, or audio files"
-    )
     parser.add_argument("--output", required=True, metavar="DIR", help="the job's folder")
-    parser.add_argument("--split", help="of a dataset that has several")
-    parser.add_argument("--path-column", metavar="NAME", help="the column of a table that holds the paths")
-    parser.add_argument("--batch-size", type=int, default=16, metavar="N", help="recordings at a time (default: 16)")
-    parser.add_argument("--max-length", type=int, metavar="FRAMES", help="AST's input length, in frames of 10 ms")
-    parser.add_argument("--frames", action="store_true", help="store the frame embeddings and their times, too")
     add_model_options(parser)
     add_layer_options(parser)
+    parser.add_argument("--max-length", type=int, metavar="FRAMES", help="AST's input length, in frames of 10 ms")
+    parser.add_argument("--frames", action="store_true", help="store the frame embeddings and their times, too")
+
+    source = parser.add_argument_group("source")
+    source.add_argument(
+        "source",
+        nargs="+",
+        metavar="SOURCE",
+        help="a folder, audio files, a CSV, Parquet or JSON Lines table, WebDataset tar files, or a dataset",
+    )
+    source.add_argument("--config", metavar="NAME", help="of a dataset on the Hub that has several")
+    source.add_argument("--split", help="of a dataset that has several")
+    source.add_argument("--path-column", metavar="NAME", help="the column with the recordings or their paths")
+    source.add_argument("--streaming", action="store_true", help="keep nothing of a dataset on the Hub on disk")
+    source.add_argument("--audiofolder", action="store_true", help="a folder's folders are splits and labels")
+
+    job = parser.add_argument_group("job")
+    job.add_argument("--num-parts", type=int, metavar="N", help="files to write (default: one for 2,000 recordings)")
+    job.add_argument("--part", type=int, metavar="K", help="do part K alone, from 0: for a scheduler's array of jobs")
+    job.add_argument("--strict", action="store_true", help="stop at the first recording that cannot be embedded")
+    job.add_argument("--retry-failed", action="store_true", help="embed those again that could not be embedded")
+    job.add_argument(
+        "--batch-size", type=_batch_size, default=None, metavar="N|auto", help="the most windows at a time (auto)"
+    )
+    job.add_argument("--workers", type=int, metavar="N", help="processes that decode, or Ray workers (default: auto)")
+    job.add_argument("--engine", choices=["local", "ray"], default="local")
+    job.add_argument("--address", help="of the Ray cluster (default: RAY_ADDRESS, or a new one here)")
+    job.add_argument("--gpus-per-worker", type=float, metavar="N", help="GPUs for each Ray worker; 0 for none")
 
 
 def run(options: argparse.Namespace) -> int:
-    from hf_gar.embedding.job import ERRORS_FILE, run_job
+    from hf_gar.embedding.job import ERRORS_FILE
+    from hf_gar.embedding.run import run_job
 
     model_kwargs = layer_choice(options)
     if options.max_length is not None:
         model_kwargs["max_length"] = options.max_length
-    summary = run_job(
+    ray_options = {"address": options.address, "gpus_per_worker": options.gpus_per_worker}
+    if options.engine == "ray":
+        ray_options["workers"] = options.workers
+    elif any(value is not None for value in ray_options.values()):
+        raise ValueError("--address and --gpus-per-worker go with --engine ray.")
+    else:
+        ray_options = {}
+    status = run_job(
         options.source,
         options.model,
         options.output,
         revision=options.revision,
+        config_name=options.config,
         split=options.split,
         path_column=options.path_column,
-        batch_size=options.batch_size,
-        device=options.device,
-        dtype=options.dtype,
+        streaming=options.streaming,
+        builder="audiofolder" if options.audiofolder else None,
         model_kwargs=model_kwargs,
         with_frames=options.frames,
+        dtype=options.dtype,
+        num_parts=options.num_parts,
+        part=options.part,
+        strict=options.strict,
+        retry_failed=options.retry_failed,
+        batch_size=options.batch_size,
+        decoders=options.workers if options.engine == "local" else None,
+        devices=options.device,
+        engine=options.engine,
+        **ray_options,
     )
-    print(f"{summary.embedded} recordings embedded in {summary.output}.")
-    if not summary.failed:
+    print(f"{status.embedded} recordings embedded in {status.output}.")
+    if status.missing and options.part is None:
+        print(f"Parts that another run is at: {', '.join(map(str, status.missing))}.", file=sys.stderr)
+    if not status.failed:
         return 0
-    print(f"{summary.failed} could not be embedded: see {summary.output / ERRORS_FILE}.", file=sys.stderr)
-    return SOME_NOT_EMBEDDED if summary.embedded else NONE_EMBEDDED
+    print(
+        f"{status.failed} could not be embedded: see {status.output / ERRORS_FILE}. --retry-failed tries them again.",
+        file=sys.stderr,
+    )
+    return SOME_NOT_EMBEDDED if status.embedded else NONE_EMBEDDED
+
+
+def _batch_size(text: str) -> int | None:
+    return None if text == "auto" else int(text)

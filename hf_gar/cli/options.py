@@ -8,8 +8,15 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     """Which model, on which device, in which precision."""
     parser.add_argument("--model", required=True, metavar="DIR_OR_REPO", help="a folder, or a name on the Hub")
     parser.add_argument("--revision", help="of the model on the Hub: a branch, tag or commit")
-    parser.add_argument("--device", help="as in PyTorch (default: a GPU where there is one)")
-    parser.add_argument("--dtype", choices=["float32", "bfloat16", "float16"], default="float32")
+    parser.add_argument(
+        "--device", nargs="+", help="as in PyTorch, one process for each (default: every GPU, or the processor)"
+    )
+    parser.add_argument(
+        "--dtype",
+        choices=["auto", "float32", "bfloat16", "float16"],
+        default="auto",
+        help="of the model; auto, the default, is bfloat16 where the device has it natively, else float32",
+    )
 
 
 def add_layer_options(parser: argparse.ArgumentParser) -> None:

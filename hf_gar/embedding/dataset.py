@@ -26,7 +26,7 @@ def embed_dataset(
         dataset: Its recordings may be an `Audio` column, paths, bytes or waveforms.
         model: A model repository (a folder, or a name on the Hub), or a model.
         feature_extractor: Where `model` is a model: its feature extractor.
-        batch_size: How many recordings pass through the model at a time.
+        batch_size: How many rows are read, embedded and written at a time.
         audio_column: The column with the recordings; by default the first `Audio` column, or "audio".
         embedder_options: More arguments of `AudioEmbedder`.
 
@@ -39,7 +39,24 @@ def embed_dataset(
     """
     audio_column = audio_column or find_audio_column(dataset.features)
     embedder = AudioEmbedder(model, feature_extractor, audio_column=audio_column, **embedder_options)
-    return map_dataset(dataset, embedder, batch_size)
+    if audio_column not in dataset.column_names:
+        raise HfGarError(
+            f"The dataset has no column {audio_column!r} with recordings, only "
+            f"{', '.join(map(repr, dataset.column_names))}. Name the right one as audio_column."
+        )
+    added = ADDED_COLUMNS & set(dataset.column_names)
+    if added:
+        raise HfGarError(f"The dataset already has a column {', '.join(sorted(added))}. Rename or remove it first.")
+    return undecoded(dataset, audio_column).map(
+        embedder,
+        batched=True,
+        batch_size=batch_size,
+        # Rows are held in memory until as many are written: the frames of one long recording fill it already.
+        writer_batch_size=1 if embedder.with_frames else batch_size,
+        remove_columns=audio_column,
+        features=embedder.output_features(dataset.features),
+        desc="Embedding",
+    )
 
 
 def find_audio_column(features: datasets.Features) -> str:
@@ -47,39 +64,10 @@ def find_audio_column(features: datasets.Features) -> str:
     return next((name for name, feature in features.items() if isinstance(feature, datasets.Audio)), "audio")
 
 
-def undecoded(dataset: datasets.Dataset, audio_column: str) -> datasets.Dataset:
+def undecoded(
+    dataset: datasets.Dataset | datasets.IterableDataset, audio_column: str
+) -> datasets.Dataset | datasets.IterableDataset:
     """The dataset with its recordings as they are stored: they are decoded where errors can be named."""
     if isinstance(dataset.features.get(audio_column), datasets.Audio):
         return dataset.cast_column(audio_column, datasets.Audio(decode=False))
     return dataset
-
-
-def map_dataset(
-    dataset: datasets.Dataset, embedder: AudioEmbedder, batch_size: int, cache_file_name: str | None = None
-) -> datasets.Dataset:
-    """`dataset.map` with an embedder; the result is kept in `cache_file_name` where one is given.
-
-    Raises:
-        HfGarError: The dataset lacks the embedder's column, or has one that the embedder adds.
-    """
-    column = embedder.audio_column
-    if column not in dataset.column_names:
-        raise HfGarError(
-            f"The dataset has no column {column!r} with recordings, only {', '.join(map(repr, dataset.column_names))}. "
-            "Name the right one as audio_column."
-        )
-    features = embedder.output_features(dataset.features)
-    added = ADDED_COLUMNS & set(dataset.column_names)
-    if added:
-        raise HfGarError(f"The dataset already has a column {', '.join(sorted(added))}. Rename or remove it first.")
-    return undecoded(dataset, column).map(
-        embedder,
-        batched=True,
-        batch_size=batch_size,
-        # Rows are held in memory until as many are written: the frames of one long recording fill it already.
-        writer_batch_size=1 if embedder.with_frames else batch_size,
-        remove_columns=column,
-        features=features,
-        cache_file_name=cache_file_name,
-        desc="Embedding",
-    )

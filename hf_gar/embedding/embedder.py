@@ -1,7 +1,8 @@
 """The function that `datasets.map` calls: recordings in, embeddings out."""
 
+import copy
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,14 +10,26 @@ import datasets
 import torch
 
 from hf_gar.embedding.crop import Crop
-from hf_gar.embedding.preparation import Preparation, Unreadable, prepare
+from hf_gar.embedding.preparation import Preparation, PreparedWindow, Unreadable, prepare
 from hf_gar.embedding.window_batch import Embedding, WindowBatch
 from hf_gar.errors import HfGarError
 from hf_gar.hub.load import Repository, find_repository
 from hf_gar.models import FusionFeatureExtractor, FusionModel
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+BFLOAT16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "arm_bf16", "bf16")
 IMPORTED_IN = os.getpid()
+
+
+def choose_dtype(device: str) -> str:
+    """The name of the fastest dtype that is good enough: "bfloat16" where the device computes it natively."""
+    if torch.device(device).type == "cuda":
+        is_native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        read_capabilities = getattr(torch.cpu, "get_capabilities", None)  # not in every version of PyTorch
+        capabilities: dict[str, Any] = read_capabilities() if read_capabilities else {}
+        is_native = device == "cpu" and any(capabilities.get(name) for name in BFLOAT16_INSTRUCTIONS)
+    return "bfloat16" if is_native else "float32"
 
 
 class AudioEmbedder:
@@ -39,6 +52,8 @@ class AudioEmbedder:
         dtype: Of a repository's model: "float32" (the default), "bfloat16" or "float16". The embeddings are always
             float32.
         model_kwargs: Fields of the model's configuration to replace, such as {"fusion_layers": [2, 5]}.
+        feature_extractor_kwargs: Fields of the repository's feature extractor to replace, such as AST's {"mean": -4.3,
+            "std": 4.6}.
         audio_column: The column with the recordings, decoded or not.
         on_error: What to do with a recording that cannot be read: "raise" an error that names it, or "record" the
             reason in the column "error" and leave the embedding empty.
@@ -58,6 +73,7 @@ class AudioEmbedder:
         device: str | torch.device | None = None,
         dtype: str | None = None,
         model_kwargs: dict[str, Any] | None = None,
+        feature_extractor_kwargs: dict[str, Any] | None = None,
         audio_column: str = "audio",
         on_error: Literal["raise", "record"] = "raise",
         with_frames: bool = False,
@@ -84,6 +100,7 @@ class AudioEmbedder:
         self.crop = crop
         self.batch_size = batch_size
         self.workers = workers
+        self.prepare: Callable[[Preparation, int], Iterator[PreparedWindow | Unreadable]] = prepare
         self.repository: Repository | None = None
         self.model_kwargs = model_kwargs or {}
         self._model: FusionModel | None = None
@@ -98,7 +115,9 @@ class AudioEmbedder:
         else:
             self._given_model = None
             self.repository = find_repository(model, revision)
-            self.feature_extractor = feature_extractor or self.repository.load_feature_extractor()
+            self.feature_extractor = feature_extractor or self.repository.load_feature_extractor(
+                **(feature_extractor_kwargs or {})
+            )
             self.config = self.repository.load_config(**self.model_kwargs)
         self.feature_extractor.match(self.config)
 
@@ -154,7 +173,7 @@ class AudioEmbedder:
         samples: dict[int, int] = {}
         errors: dict[int, Exception] = {}
         preparation = Preparation(sources, self.feature_extractor, self.crop, splits)
-        for item in prepare(preparation, self.workers):
+        for item in self.prepare(preparation, self.workers):
             if isinstance(item, Unreadable):
                 if self.on_error == "raise":
                     raise item.error
@@ -166,6 +185,15 @@ class AudioEmbedder:
                 on_prepared(1)
         batch.run()
         return [errors.get(index) or batch.merge(index, samples[index]) for index in range(len(sources))]
+
+    def on_device(self, device: str) -> "AudioEmbedder":
+        """The same embedder on a device."""
+        if self.device == device:
+            return self
+        other = copy.copy(self)
+        other.device = device
+        other._model = None
+        return other
 
     def output_features(self, features: datasets.Features) -> datasets.Features:
         """The columns of a mapped dataset that had `features`, without its audio."""

@@ -1,114 +1,225 @@
-"""An embedding job: a source of recordings becomes a folder of Parquet."""
+"""An embedding job: a source of recordings becomes a folder of Parquet, part by part."""
 
+import contextlib
 import hashlib
 import json
-import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import datasets
-import pyarrow.parquet as pq
+from filelock import FileLock, Timeout
 
-from hf_gar.embedding.crop import Crop
-from hf_gar.embedding.dataset import find_audio_column, map_dataset, undecoded
 from hf_gar.embedding.embedder import AudioEmbedder
-from hf_gar.embedding.sources import open_source
+from hf_gar.embedding.parts import PartInfo, read_part_info, retry_failures, write_part
+from hf_gar.embedding.sources import Source
 from hf_gar.errors import HfGarError
-from hf_gar.files import write_errors, write_whole_file
+from hf_gar.files import remove_incomplete, write_errors, write_whole_file
 
 JOB_FILE = "job.json"
 ERRORS_FILE = "errors.jsonl"
-PART_FILE = "part-00000-of-00001.parquet"
+LOCKS = ".locks"
 LIBRARIES = ("hf_gar", "torch", "transformers", "datasets")
+# By default, a part holds so many recordings: what is lost at most, in each process, when it dies.
+RECORDINGS_IN_PART = 2000
+MAX_PARTS = 10_000
+# What may differ between two runs of a job.
+NOT_PINNED = {"versions"}
 
 
 @dataclass(frozen=True)
-class JobSummary:
-    """How many recordings a job embedded, and how many it could not."""
+class JobStatus:
+    """How far a job is: its parts by number, how many recordings were embedded, and which could not be."""
 
     output: Path
+    num_parts: int
+    finished: tuple[int, ...]
+    damaged: tuple[int, ...]
+    running: tuple[int, ...]
     embedded: int
     failed: int
 
+    @property
+    def missing(self) -> tuple[int, ...]:
+        """The parts that are not finished, those that another process is at included."""
+        return tuple(part for part in range(self.num_parts) if part not in set(self.finished))
 
-def run_job(
-    source: Sequence[str | Path] | datasets.Dataset,
-    model: str | Path,
-    output: str | Path,
-    *,
-    revision: str | None = None,
-    split: str | None = None,
-    path_column: str | None = None,
-    batch_size: int = 16,
-    device: str | None = None,
-    dtype: str = "float32",
-    model_kwargs: dict[str, Any] | None = None,
-    with_frames: bool = False,
-    crop: Crop | None = None,
-) -> JobSummary:
-    """Embed every recording of a source, and write a folder that `datasets.load_dataset("parquet", ...)` reads.
 
-    The folder holds the embeddings (`part-*.parquet`: the source's columns without the audio, `embedding`,
-    `duration_s`), `errors.jsonl` for what could not be embedded, and `job.json`. A job that is complete is not run
-    again.
+@dataclass(frozen=True)
+class Job:
+    """A job with its folder claimed; it can be pickled, so that other processes run parts of it."""
 
-    Args:
-        source: As in `open_source`, or a dataset.
-        model: A model repository: a folder, or a name on the Hub.
-        output: The job's folder: a new or empty one, or this job's own.
-        revision: A branch, tag or commit of the model, for a name on the Hub.
-        split: The split of a dataset that has several.
-        path_column: The column of a table that holds the paths.
-        batch_size: How many recordings pass through the model at a time.
-        device: As in PyTorch; by default a GPU where there is one.
-        dtype: The model's: "float32", "bfloat16" or "float16".
-        model_kwargs: Fields of the model's configuration to replace, such as {"fusion_layers": [2, 5]}.
-        with_frames: Store the frame embeddings and their times, too.
-        crop: Bring every recording to one length first.
+    output: Path
+    source: Source
+    embedder: AudioEmbedder
+    num_parts: int
+    strict: bool = False
+
+    def part_path(self, part: int) -> Path:
+        """The file of a part, by its number from 0."""
+        return part_path(self.output, part, self.num_parts)
+
+    @cached_property
+    def recordings_in_part(self) -> int | None:
+        """About how many recordings a part has; None where the source is streamed."""
+        rows = self.source.num_rows
+        return None if rows is None else -(-rows // self.num_parts)
+
+    def run_part(
+        self, part: int, retry_failed: bool = False, on_prepared: Callable[[int], object] | None = None
+    ) -> PartInfo | None:
+        """Embed a part that is not there yet; with `retry_failed` also those recordings that failed before.
+
+        Returns:
+            What the part holds; None where another process is at it.
+
+        Raises:
+            HfGarError: The part cannot be written, or, in a strict job, a recording cannot be embedded.
+        """
+        with part_lock(self.output, part) as is_ours:
+            if not is_ours:
+                return None
+            path = self.part_path(part)
+            remove_incomplete(path)
+            info = read_part_info(path)
+            if info is None:
+                return write_part(self._rows(part), self.embedder, path, self.strict, on_prepared)
+            if retry_failed and info.failures:
+                return retry_failures(self._rows(part), self.embedder, path, on_prepared)
+            return info
+
+    def _rows(self, part: int) -> datasets.Dataset | datasets.IterableDataset:
+        return self.source.dataset.shard(self.num_parts, part, contiguous=True)
+
+
+def part_path(output: Path, part: int, num_parts: int) -> Path:
+    """The file of a part, by its number from 0."""
+    return output / f"part-{part:05d}-of-{num_parts:05d}.parquet"
+
+
+@contextlib.contextmanager
+def part_lock(output: Path, part: int) -> Iterator[bool]:
+    """Keep other processes from a part while the block runs; gives False where one is at it."""
+    folder = output / LOCKS
+    with write_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / f"{part}.lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        yield False
+        return
+    except NotImplementedError:  # a file system without locks: two processes may do the same part, each whole
+        yield True
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
+
+
+def claim_job(
+    output: Path, source: Source, embedder: AudioEmbedder, num_parts: int | None = None, strict: bool = False
+) -> Job:
+    """Make a new folder this job's, or go on with the job that is there if it is the same.
 
     Raises:
-        HfGarError: The source, the model or the folder will not do; the message says why.
+        HfGarError: The folder holds another job, or something else.
+    """
+    is_new = not (output / JOB_FILE).exists()
+    if is_new and output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise HfGarError(f"{output} holds something else than an embedding job. Choose another --output.")
+    if not is_new and num_parts is None:
+        num_parts = read_description(output)["num_parts"]
+    description = _describe(source, embedder, _choose_parts(source, num_parts))
+    if is_new:
+        write_whole_file(output / JOB_FILE, json.dumps(description, indent=2) + "\n")
+    # Also where it was written just now: another process may have been as quick.
+    _require_same(output, read_description(output), description)
+    return Job(output, source, embedder, description["num_parts"], strict)
+
+
+def read_description(output: Path) -> dict[str, Any]:
+    """A job's `job.json`.
+
+    Raises:
+        HfGarError: There is none, or it is damaged.
+    """
+    path = output / JOB_FILE
+    try:
+        description = json.loads(path.read_text(encoding="utf-8"))
+        description["num_parts"] = int(description["num_parts"])
+        return description
+    except OSError as error:
+        raise HfGarError(f"{output} holds no embedding job: {error}. Make one with `hf-gar embed`.") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise HfGarError(f"{path} is damaged: {error!r}. Choose another --output.") from error
+
+
+def read_status(output: str | Path) -> JobStatus:
+    """How far a job is.
+
+    Raises:
+        HfGarError: The folder holds no job.
     """
     output = Path(output)
-    if isinstance(source, datasets.Dataset):
-        dataset, audio_column = source, path_column or find_audio_column(source.features)
-    else:
-        dataset, audio_column = open_source(source, split, path_column)
-    dataset = undecoded(dataset, audio_column)
-    embedder = AudioEmbedder(
-        model,
-        revision=revision,
-        device=device,
-        dtype=dtype,
-        model_kwargs=model_kwargs,
-        audio_column=audio_column,
-        on_error="record",
-        with_frames=with_frames,
-        crop=crop,
+    num_parts = read_description(output)["num_parts"]
+    paths = [part_path(output, part, num_parts) for part in range(num_parts)]
+    infos = [read_part_info(path) for path in paths]
+    finished = {part: info for part, info in enumerate(infos) if info is not None}
+    missing = [part for part in range(num_parts) if part not in finished]
+    return JobStatus(
+        output,
+        num_parts,
+        finished=tuple(finished),
+        damaged=tuple(part for part in missing if paths[part].exists()),
+        running=tuple(
+            part for part in missing if (output / LOCKS / f"{part}.lock").exists() and _is_locked(output, part)
+        ),
+        embedded=sum(info.embedded for info in finished.values()),
+        failed=sum(len(info.failures) for info in finished.values()),
     )
-    embedder.load_model()  # before the folder is claimed: a model that cannot be loaded is no job
-    _claim_folder(output, _describe(embedder, dataset, source, split, path_column))
-    if not (output / PART_FILE).exists():
-        _embed_part(dataset, embedder, output, batch_size)
-    embedded = pq.read_metadata(output / PART_FILE).num_rows
-    return JobSummary(output, embedded, len(dataset) - embedded)
 
 
-def _describe(
-    embedder: AudioEmbedder,
-    dataset: datasets.Dataset,
-    source: Sequence[str | Path] | datasets.Dataset,
-    split: str | None,
-    path_column: str | None,
-) -> dict[str, Any]:
+def write_errors_file(output: Path) -> None:
+    """Gather the failures of all finished parts in `errors.jsonl`."""
+    num_parts = read_description(output)["num_parts"]
+    lines = []
+    for part in range(num_parts):
+        info = read_part_info(part_path(output, part, num_parts))
+        for failure in info.failures if info else ():
+            line = {"file": failure.file, "reason": failure.reason, "part": part, "row": failure.row}
+            lines.append(json.dumps(line, ensure_ascii=False) + "\n")
+    write_whole_file(output / ERRORS_FILE, "".join(lines))
+
+
+def _is_locked(output: Path, part: int) -> bool:
+    with part_lock(output, part) as is_ours:
+        return not is_ours
+
+
+def _choose_parts(source: Source, num_parts: int | None) -> int:
+    if num_parts is not None and num_parts < 1:
+        raise ValueError(f"num_parts has to be 1 or more, not {num_parts}.")
+    rows = source.num_rows
+    if rows is None:
+        shards = source.dataset.num_shards
+        if num_parts is not None and num_parts > shards:
+            raise HfGarError(
+                f"A streamed source is cut at its files, of which it has {shards}: --num-parts can be at most that."
+            )
+        return num_parts or shards
+    if num_parts is None:
+        num_parts = min(-(-rows // RECORDINGS_IN_PART), MAX_PARTS)
+    return min(num_parts, rows)
+
+
+def _describe(source: Source, embedder: AudioEmbedder, num_parts: int) -> dict[str, Any]:
     """What makes a job this one: another job in the same folder is refused."""
     assert embedder.repository is not None
-    named_by = "file_name" if "file_name" in dataset.column_names else embedder.audio_column
-    is_text = dataset.features[named_by] in (datasets.Value("string"), datasets.Value("large_string"))
-    names = dataset[named_by][:] if is_text else None
     return {
         "model": embedder.repository.name,
         "revision": embedder.repository.revision,
@@ -116,73 +227,20 @@ def _describe(
         "fusion_layers": None if embedder.config.fusion_layers is None else list(embedder.config.fused_layers),
         "max_length": getattr(embedder.config, "max_length", None),
         "frames": embedder.with_frames,
-        "dtype": embedder.dtype,
-        "feature_extractor_sha256": _digest(embedder.feature_extractor.to_json_string()),
         "crop": embedder.crop and asdict(embedder.crop),
-        "source": None
-        if isinstance(source, datasets.Dataset)
-        else [str(Path(item).resolve() if Path(item).exists() else item) for item in source],
-        "split": split,
-        "path_column": path_column,
-        "recordings": len(dataset),
-        "recording_names_sha256": names and _digest(json.dumps(names)),
+        "dtype": embedder.dtype,
+        "feature_extractor_sha256": hashlib.sha256(embedder.feature_extractor.to_json_string().encode()).hexdigest(),
+        **source.describe(),
+        "num_parts": num_parts,
         "versions": {library: version(library) for library in LIBRARIES},
     }
 
 
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _claim_folder(output: Path, job: dict[str, Any]) -> None:
-    """Write `job.json` into a new folder, or check that the folder is this job's."""
-    path = output / JOB_FILE
-    if not path.exists():
-        if output.exists() and (not output.is_dir() or any(output.iterdir())):
-            raise HfGarError(f"{output} holds something else than an embedding job. Choose another --output.")
-        with write_errors(output):
-            output.mkdir(parents=True, exist_ok=True)
-        write_whole_file(path, json.dumps(job, indent=2) + "\n")
-        return
-    try:
-        there = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise HfGarError(f"{path} is damaged: {error}. Choose another --output.") from error
+def _require_same(output: Path, there: dict[str, Any], now: dict[str, Any]) -> None:
     differences = [
         f"{key} is {there.get(key)!r} there, {value!r} now"
-        for key, value in job.items()
-        if key != "versions" and there.get(key) != value
+        for key, value in now.items()
+        if key not in NOT_PINNED and there.get(key) != value
     ]
     if differences:
         raise HfGarError(f"{output} holds another job: {'; '.join(differences)}. Choose another --output.")
-
-
-def _embed_part(dataset: datasets.Dataset, embedder: AudioEmbedder, output: Path, batch_size: int) -> None:
-    """Embed a dataset into a Parquet file and `errors.jsonl`, which appear when they are whole."""
-    temporary = output / f".{PART_FILE}.incomplete"
-    with write_errors(output):
-        try:
-            shutil.rmtree(temporary, ignore_errors=True)
-            temporary.mkdir()
-            rows = map_dataset(dataset, embedder, batch_size, cache_file_name=str(temporary / "rows.arrow"))
-            reasons = rows["error"][:]
-            good = rows.select([index for index, reason in enumerate(reasons) if reason is None])
-            good.remove_columns("error").to_parquet(temporary / PART_FILE)
-            errors = [
-                {"file": _name(dataset[index], embedder.audio_column) or f"row {index}", "reason": reason}
-                for index, reason in enumerate(reasons)
-                if reason is not None
-            ]
-            write_whole_file(
-                output / ERRORS_FILE, "".join(json.dumps(error, ensure_ascii=False) + "\n" for error in errors)
-            )
-            (temporary / PART_FILE).replace(output / PART_FILE)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _name(row: dict[str, Any], audio_column: str) -> str | None:
-    """What a row's recording is called, where it has a name."""
-    recording = row[audio_column]
-    path = recording.get("path") if isinstance(recording, dict) else recording
-    return row.get("file_name") or (path if isinstance(path, str) else None)

@@ -65,6 +65,11 @@ class Preparation(IterableDataset):
             except (AudioError, OSError) as error:
                 yield Unreadable(index, error)
 
+    def slice(self, start: int, stop: int) -> "Preparation":
+        """The preparation of some of the recordings, which count from 0 there."""
+        splits = None if self.splits is None else self.splits[start:stop]
+        return Preparation(self.sources[start:stop], self.feature_extractor, self.crop, splits)
+
     def _windows(self, index: int) -> Iterator[PreparedWindow]:
         rate = self.feature_extractor.sampling_rate
         recording = open_recording(self.sources[index])
@@ -115,7 +120,7 @@ def prepare(preparation: Preparation, workers: int) -> Iterator[PreparedWindow |
         ) from error
 
 
-def _unchanged(item: PreparedWindow | Unreadable) -> PreparedWindow | Unreadable:
+def _unchanged(item: Any) -> Any:
     return item
 
 

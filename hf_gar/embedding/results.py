@@ -1,6 +1,5 @@
 """What an embedding job wrote, read again."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
-from hf_gar.embedding.job import JOB_FILE
+from hf_gar.embedding.job import part_path, read_description, read_status
 from hf_gar.errors import HfGarError
 
 
@@ -37,13 +36,13 @@ def read_job(folder: str | Path) -> JobResults:
         HfGarError: The folder is no job's, or the job is not finished.
     """
     folder = Path(folder)
-    try:
-        description = json.loads((folder / JOB_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise HfGarError(f"{folder} holds no embedding job: {error}. Make one with `hf-gar embed`.") from error
-    parts = sorted(folder.glob("part-*.parquet"))
-    if not parts:
-        raise HfGarError(f"{folder} is not finished: run the same `hf-gar embed` again.")
+    description, status = read_description(folder), read_status(folder)
+    if status.missing:
+        raise HfGarError(
+            f"{folder} is not finished: {len(status.missing)} of {status.num_parts} parts are missing. Run the same "
+            "`hf-gar embed` again."
+        )
+    parts = [part_path(folder, part, status.num_parts) for part in range(status.num_parts)]
     tables = [pq.read_table(part) for part in parts]
     embeddings = [table["embedding"].combine_chunks().flatten().to_numpy(zero_copy_only=False) for table in tables]
     hidden = {"embedding", "frame_embeddings", "frame_times"}
@@ -51,4 +50,5 @@ def read_job(folder: str | Path) -> JobResults:
         [table.drop_columns([name for name in table.column_names if name in hidden]).to_pandas() for table in tables],
         ignore_index=True,
     )
-    return JobResults(folder, description, rows, np.concatenate(embeddings).reshape(len(rows), -1))
+    dimension = tables[0].schema.field("embedding").type.list_size
+    return JobResults(folder, description, rows, np.concatenate(embeddings).reshape(len(rows), dimension))

@@ -1,6 +1,9 @@
-"""What can be embedded: folders, lists of files, tables with a path column, and datasets."""
+"""What can be embedded: folders, lists of files, tables with a path column, tar files, and datasets."""
 
+import hashlib
+import json
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -8,10 +11,10 @@ from typing import Any
 import datasets
 import pandas as pd
 import pyarrow.parquet as pq
-from huggingface_hub.errors import HFValidationError
 
-from hf_gar.embedding.dataset import find_audio_column
+from hf_gar.embedding.dataset import ADDED_COLUMNS, find_audio_column, undecoded
 from hf_gar.errors import HfGarError
+from hf_gar.hub_errors import hub_errors
 
 # fmt: off
 AUDIO_SUFFIXES = frozenset({
@@ -19,57 +22,160 @@ AUDIO_SUFFIXES = frozenset({
     ".rf64", ".m4a", ".aac", ".mp4", ".m4b", ".mka", ".mkv", ".webm", ".wma", ".amr", ".3gp", ".ac3", ".mp2",
 })
 # fmt: on
-TABLE_READERS: dict[str, Callable[..., pd.DataFrame]] = {".csv": pd.read_csv, ".parquet": pd.read_parquet}
-METADATA_FILES = ("metadata.csv", "metadata.parquet")
+TABLE_READERS: dict[str, Callable[..., Any]] = {
+    ".csv": pd.read_csv,
+    ".parquet": pd.read_parquet,
+    ".jsonl": partial(pd.read_json, lines=True),
+}
+TAR_SUFFIX = ".tar"
+TEXT = (datasets.Value("string"), datasets.Value("large_string"))
+METADATA_FILES = ("metadata.csv", "metadata.parquet", "metadata.jsonl")
 SAVED_DATASET_FILES = ("dataset_info.json", "dataset_dict.json")
 PATH_COLUMNS = ("file_name", "path", "file", "filename", "audio")
 AUDIO = "audio"
 
 
+@dataclass(frozen=True)
+class Source:
+    """What is to be embedded.
+
+    Args:
+        dataset: Its rows; a streamed one is an `IterableDataset`.
+        audio_column: The column with the recordings. Those that are files are named by the column "file_name".
+        names: What it was opened by: paths, or the name of a dataset; None where it was a dataset already.
+        options: How it was opened.
+    """
+
+    dataset: datasets.Dataset | datasets.IterableDataset
+    audio_column: str
+    names: tuple[str, ...] | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def num_rows(self) -> int | None:
+        """How many recordings there are; None where it is streamed."""
+        return len(self.dataset) if isinstance(self.dataset, datasets.Dataset) else None
+
+    def describe(self) -> dict[str, Any]:
+        """What tells this source from another, or from itself after it has changed."""
+        return {
+            "source": self.names
+            and [str(Path(name).resolve()) if Path(name).exists() else name for name in self.names],
+            **self.options,
+            "recordings": self.num_rows,
+            "recording_names_sha256": self._names_digest(),
+        }
+
+    def _names_digest(self) -> str | None:
+        """The digest of the recordings' names, where they have names and the source is not streamed."""
+        column = "file_name" if "file_name" in self.dataset.column_names else self.audio_column
+        if not isinstance(self.dataset, datasets.Dataset) or self.dataset.features[column] not in TEXT:
+            return None
+        digest = hashlib.sha256()
+        for table in self.dataset.select_columns(column).with_format("arrow").iter(batch_size=10_000):
+            digest.update(json.dumps(table[column].to_pylist()).encode())
+        return digest.hexdigest()
+
+
 def open_source(
-    source: Sequence[str | Path], split: str | None = None, path_column: str | None = None
-) -> tuple[datasets.Dataset, str]:
+    source: Sequence[str | Path] | datasets.Dataset | datasets.IterableDataset,
+    *,
+    config_name: str | None = None,
+    split: str | None = None,
+    path_column: str | None = None,
+    streaming: bool = False,
+    builder: str | None = None,
+) -> Source:
     """Open what is to be embedded.
 
     Args:
-        source: One folder of recordings (with a `metadata.csv` or not), one CSV or Parquet table, one dataset (a folder
-            of `save_to_disk`, or a name on the Hub), or any number of audio files.
+        source: One folder of recordings (with a `metadata.csv` or not), one CSV, Parquet or JSON Lines table, any
+            number of audio files, any number of WebDataset tar files, one dataset (a folder of `save_to_disk`, or a
+            name on the Hub), or a dataset that is open already.
+        config_name: The configuration of a dataset on the Hub that has several.
         split: The split of a dataset that has several.
         path_column: The column of a table or dataset that holds the recordings or their paths; by default one of the
             usual names.
-
-    Returns:
-        The dataset, and the name of its column with the recordings. Recordings that are files are named by the column
-        "file_name".
+        streaming: Keep nothing of a dataset on the Hub on disk. Tar files are streamed in any case.
+        builder: "audiofolder" to read a folder as `datasets.load_dataset("audiofolder", ...)` does, whose labels are
+            the names of its folders.
 
     Raises:
         HfGarError: There is no such source, it has no recordings, or it lacks the column or split.
     """
-    paths = [Path(item) for item in source]
-    dataset, audio_column = _open(paths, str(source[0]), split, path_column)
-    if not len(dataset):
-        raise HfGarError(f"{source[0]} has no rows.")
-    return dataset, audio_column
+    if isinstance(source, (datasets.Dataset, datasets.IterableDataset)):
+        opened = Source(source, _require_audio_column(source, "The dataset", path_column))
+    else:
+        names = tuple(map(str, source))
+        dataset, column = _open(names, config_name, split, path_column, streaming, builder)
+        options = {"config_name": config_name, "split": split, "path_column": path_column, "builder": builder}
+        opened = Source(dataset, column, names, options)
+    if opened.num_rows == 0:
+        raise HfGarError(f"{', '.join(opened.names or ['The dataset'])} has no rows.")
+    added = ADDED_COLUMNS & set(opened.dataset.column_names)
+    if added:
+        raise HfGarError(f"The source already has a column {', '.join(sorted(added))}. Rename or remove it first.")
+    return replace(opened, dataset=undecoded(opened.dataset, opened.audio_column))
 
 
-def _open(paths: list[Path], name: str, split: str | None, path_column: str | None) -> tuple[datasets.Dataset, str]:
-    is_local = len(paths) > 1 or paths[0].exists()
-    is_saved = is_local and any((paths[0] / file).exists() for file in SAVED_DATASET_FILES)
-    if is_local and not is_saved and split is not None:
-        raise HfGarError(f"{name} is no dataset with splits. Leave --split out.")
-    if (len(paths) > 1 or (paths[0].is_dir() and not is_saved)) and path_column is not None:
-        raise HfGarError("--path-column is for tables and datasets. Leave it out for folders and lists of files.")
-    if len(paths) > 1 or (paths[0].is_file() and paths[0].suffix.lower() in AUDIO_SUFFIXES):
-        table = pd.DataFrame({"file_name": [str(path) for path in paths]})
-        return _with_audio_column(table, "file_name", Path()), AUDIO
-    path = paths[0]
-    if path.is_file():
-        return _open_table(path, path_column)
+def _open(
+    names: tuple[str, ...],
+    config_name: str | None,
+    split: str | None,
+    path_column: str | None,
+    streaming: bool,
+    builder: str | None,
+) -> tuple[datasets.Dataset | datasets.IterableDataset, str]:
+    paths = [Path(name) for name in names]
+    path, name = paths[0], names[0]
+    is_local = len(paths) > 1 or path.exists()
+    is_saved = is_local and any((path / file).exists() for file in SAVED_DATASET_FILES)
+    is_tar = all(item.suffix.lower() == TAR_SUFFIX for item in paths)
+    is_plain = is_local and not is_saved and not is_tar and builder is None
+    _refuse_options_that_do_not_apply(
+        name,
+        {
+            "--split": split is not None and is_plain,
+            "--config": config_name is not None and is_local,
+            "--streaming": streaming and is_local and not is_tar,
+            "--path-column": path_column is not None and is_plain and (len(paths) > 1 or not path.is_file()),
+        },
+    )
+    if is_tar:
+        _require_files(paths)
+        tars = datasets.load_dataset("webdataset", data_files=sorted(names), split="train", streaming=True)
+        return _with_column(tars, name, path_column)
+    if builder is not None or not is_local:
+        dataset = _load_folder(path, builder) if builder else _load_from_hub(name, config_name, split, streaming)
+        return _one_split(dataset, name, split, path_column)
     if is_saved:
         return _one_split(_read(path, datasets.load_from_disk), name, split, path_column)
-    if path.is_dir():
+    if path.is_dir() and len(paths) == 1:
         return _open_folder(path), AUDIO
-    return _open_hub_dataset(name, split, path_column)
+    if len(paths) == 1 and path.suffix.lower() not in AUDIO_SUFFIXES:
+        return _open_table(path, path_column)
+    table = pd.DataFrame({"file_name": names})
+    _refuse_duplicates(table, "The list of files")
+    return _with_audio_column(table, "file_name", Path()), AUDIO
+
+
+def _refuse_options_that_do_not_apply(name: str, refused: dict[str, bool]) -> None:
+    for option, is_refused in refused.items():
+        if is_refused:
+            raise HfGarError(f"{name} is not a source that {option} applies to. Leave {option} out.")
+
+
+def _require_files(paths: Sequence[Path]) -> None:
+    for path in paths:
+        if not path.is_file():
+            raise HfGarError(f"{path}: there is no such file. Check the path.")
+
+
+def _refuse_duplicates(table: pd.DataFrame, name: str) -> None:
+    """A folder's recordings, and those of a list, are known by their names; a table may name one in several rows."""
+    twice = table["file_name"][table["file_name"].duplicated()].unique()
+    if len(twice):
+        raise HfGarError(f"{name} names {len(twice)} recordings twice, as {twice[0]}. Remove the second.")
 
 
 def _open_folder(folder: Path) -> datasets.Dataset:
@@ -84,6 +190,7 @@ def _open_folder(folder: Path) -> datasets.Dataset:
         if metadata.exists():
             listed = _read_table(metadata)
             _require_column(listed, "file_name", metadata)
+            _refuse_duplicates(listed, str(metadata))
             table = pd.concat([listed, table[~table["file_name"].isin(listed["file_name"])]], ignore_index=True)
             break
     if table.empty:
@@ -100,7 +207,7 @@ def _open_table(path: Path, path_column: str | None) -> tuple[datasets.Dataset, 
     if path.suffix.lower() == ".parquet":
         features = datasets.Features.from_arrow_schema(_read(path, pq.read_schema))
         column = path_column or find_audio_column(features)
-        if column in features and features[column] not in (datasets.Value("string"), datasets.Value("large_string")):
+        if column in features and features[column] not in TEXT:
             return datasets.Dataset.from_parquet(str(path)), column  # the recordings are in the table
     table = _read_table(path)
     if path_column is None:
@@ -141,31 +248,57 @@ def _with_audio_column(table: pd.DataFrame, path_column: str, folder: Path) -> d
     return datasets.Dataset.from_pandas(table.assign(audio=pd.array(audio, dtype="string")), preserve_index=False)
 
 
-def _open_hub_dataset(name: str, split: str | None, path_column: str | None) -> tuple[datasets.Dataset, str]:
+def _load_folder(folder: Path, builder: str) -> Any:
+    """A folder as one of the builders of `datasets` reads it."""
+    if not folder.is_dir():
+        raise HfGarError(f"{folder} is no folder, which {builder} reads. Check the path.")
+    try:
+        return datasets.load_dataset(builder, data_dir=str(folder))
+    except (ValueError, OSError, datasets.exceptions.DatasetGenerationError) as error:
+        raise HfGarError(f"{folder} cannot be read as an {builder}: {error}") from error
+
+
+def _load_from_hub(name: str, config_name: str | None, split: str | None, streaming: bool) -> Any:
+    """A dataset on the Hub; `datasets` runs no code of it."""
     if "/" not in name or name.startswith((".", "/")):
         raise HfGarError(f"{name}: there is no such file or folder. Check the path.")
     try:
-        dataset = datasets.load_dataset(name, split=split)
-    except (datasets.exceptions.DatasetNotFoundError, HFValidationError, ConnectionError) as error:
-        raise HfGarError(
-            f"{name} is neither a file or folder here nor a dataset on the Hub that could be fetched: {error}"
-        ) from error
-    return _one_split(dataset, name, split, path_column)
+        with hub_errors(name):
+            return datasets.load_dataset(name, config_name, split=split, streaming=streaming)
+    except datasets.exceptions.DatasetNotFoundError as error:
+        raise HfGarError(f"{name} is neither a file or folder here nor a dataset on the Hub: {error}") from error
+    except (ValueError, OSError, datasets.exceptions.DatasetGenerationError) as error:
+        raise HfGarError(f"{name} cannot be read as a dataset: {error}") from error
 
 
 def _one_split(
-    dataset: datasets.Dataset | datasets.DatasetDict, name: str, split: str | None, path_column: str | None
-) -> tuple[datasets.Dataset, str]:
-    if isinstance(dataset, datasets.DatasetDict):
+    dataset: Any, name: str, split: str | None, path_column: str | None
+) -> tuple[datasets.Dataset | datasets.IterableDataset, str]:
+    if isinstance(dataset, dict):
         if split is None and len(dataset) == 1:
             split = next(iter(dataset))
         if split not in dataset:
             raise HfGarError(f"{name} has the splits {', '.join(dataset)}. Name one of them (--split).")
         dataset = dataset[split]
+    return _with_column(dataset, name, path_column)
+
+
+def _with_column(
+    dataset: datasets.Dataset | datasets.IterableDataset, name: str, path_column: str | None
+) -> tuple[datasets.Dataset | datasets.IterableDataset, str]:
+    if isinstance(dataset, datasets.IterableDataset) and dataset.features is None:
+        # Of the first rows; the result has them as its features, which nothing public gives it.
+        dataset = dataset._resolve_features()
+    return dataset, _require_audio_column(dataset, name, path_column)
+
+
+def _require_audio_column(
+    dataset: datasets.Dataset | datasets.IterableDataset, name: str, path_column: str | None
+) -> str:
     column = path_column or find_audio_column(dataset.features)
-    if column not in dataset.column_names:
+    if column not in dataset.features:
         raise HfGarError(
-            f"{name} has no column {column!r} with recordings, only {', '.join(map(repr, dataset.column_names))}. "
+            f"{name} has no column {column!r} with recordings, only {', '.join(map(repr, dataset.features))}. "
             "Name the right one (--path-column)."
         )
-    return dataset, column
+    return column

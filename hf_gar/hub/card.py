@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -89,10 +90,8 @@ def render_card(
     setattr(data, ORIGIN, asdict(origin))
     measured = {result.dataset_name: f"{result.metric_value} ({result.metric_name})" for result in results}
     held_layers = [layer for layer in config.valid_layers if layer <= config.depth]
-    environment = Environment(
-        loader=FileSystemLoader(template_folder()), undefined=StrictUndefined, keep_trailing_newline=True
-    )
-    text = environment.get_template(f"{config.model_type}.md").render(
+    text = render_template(
+        f"{config.model_type}.md",
         card_data=data.to_yaml(),
         title=title,
         repo_id=placeholder_repo_id(config.model_type),
@@ -137,6 +136,14 @@ def add_results(folder: str | Path, results: Sequence[EvalResult]) -> ModelCard:
     )
     card.save(folder / CARD_FILE)
     return card
+
+
+def render_template(name: str, **values: Any) -> str:
+    """A card of a template in `hub_cards`."""
+    environment = Environment(
+        loader=FileSystemLoader(template_folder()), undefined=StrictUndefined, keep_trailing_newline=True
+    )
+    return environment.get_template(name).render(**values)
 
 
 def template_folder() -> Path:

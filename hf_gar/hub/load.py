@@ -57,8 +57,13 @@ class Repository:
         # Convolutions are faster in this layout on processors and GPUs alike.
         return model.eval().to(memory_format=torch.channels_last)
 
-    def load_feature_extractor(self) -> FusionFeatureExtractor:
-        return self.classes.feature_extractor.from_pretrained(self.folder)
+    def load_feature_extractor(self, **fields: Any) -> FusionFeatureExtractor:
+        """The feature extractor; `fields` are replaced in it. A ValueError where it has no such field."""
+        extractor = self.classes.feature_extractor
+        unknown = fields.keys() - signature(extractor).parameters
+        if unknown:
+            raise ValueError(f"The feature extractor of {self.name} has no {', '.join(sorted(unknown))}.")
+        return extractor.from_pretrained(self.folder, **fields)
 
 
 def find_repository(name: str | Path, revision: str | None = None) -> Repository:

@@ -8,7 +8,7 @@ import pytest
 import soundfile
 
 from hf_gar import HfGarError, embed_dataset
-from hf_gar.embedding.job import run_job
+from hf_gar.embedding.run import run_job
 from hf_gar.embedding.sources import open_source
 from tests.conftest import real_folder, relative_error
 
@@ -35,11 +35,12 @@ def test_a_jobs_folder(recordings, repository, model, tmp_path):
         "part-00000-of-00001.parquet",
         "errors.jsonl",
         "job.json",
+        ".locks",
     }
     rows = parquet(tmp_path / "out")
     assert rows.column_names == ["file_name", "label", "embedding", "duration_s"]
     assert rows.features["embedding"].length == model.config.embedding_size
-    expected = embed_dataset(open_source([recordings])[0], repository)
+    expected = embed_dataset(open_source([recordings]).dataset, repository)
     assert list(rows["file_name"]) == list(expected["file_name"])
     assert relative_error(rows["embedding"][:], expected["embedding"][:]) < 1e-6
     job = json.loads((tmp_path / "out" / "job.json").read_text())
@@ -119,7 +120,7 @@ def test_rows_without_file_names_are_named_by_number(repository, tmp_path):
     datasets.Dataset.from_dict({"audio": [{"bytes": b"no audio", "path": None}]}).to_parquet(path)
     run_job([path], repository, tmp_path / "out")
     error = json.loads((tmp_path / "out" / "errors.jsonl").read_text())
-    assert error["file"] == "row 0"
+    assert error["file"] == "row 0 of the part"
 
 
 def test_real_recordings(repository, tmp_path):

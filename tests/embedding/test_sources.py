@@ -3,7 +3,13 @@ import pandas as pd
 import pytest
 
 from hf_gar import HfGarError
-from hf_gar.embedding.sources import open_source
+from hf_gar.embedding import sources
+
+
+def open_source(*arguments, **options):
+    source = sources.open_source(*arguments, **options)
+    return source.dataset, source.audio_column
+
 
 CLIPS = ["clip0.wav", "clip1.flac", "clip2.ogg", "clip3.mp3", "clip4.wav", "clip5.wav"]
 
@@ -72,7 +78,7 @@ def test_a_saved_dataset_and_its_splits(recordings, tmp_path):
 def test_options_that_do_not_apply_are_refused(recordings, tmp_path):
     with pytest.raises(HfGarError, match="Leave --split out"):
         open_source([recordings], split="train")
-    with pytest.raises(HfGarError, match="--path-column is for tables"):
+    with pytest.raises(HfGarError, match="not a source that --path-column applies to"):
         open_source([recordings], path_column="file_name")
     saved = datasets.Dataset.from_dict({"wav": [str(recordings / "clip0.wav")]})
     saved.save_to_disk(tmp_path / "saved")

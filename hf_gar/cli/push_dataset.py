@@ -1,0 +1,21 @@
+"""`hf-gar push-dataset`: publish a job's embeddings as a dataset on the Hub."""
+
+import argparse
+from typing import Any
+
+
+def add_command(commands: Any) -> None:
+    parser = commands.add_parser("push-dataset", help="publish a job's embeddings as a dataset on the Hub")
+    parser.set_defaults(run=run)
+    parser.add_argument("folder", metavar="DIR", help="the job's folder, finished")
+    parser.add_argument("--repo-id", required=True, metavar="ORG/NAME", help="the dataset's name on the Hub")
+    parser.add_argument("--private", action="store_true", default=None, help="make a new dataset private")
+    parser.add_argument("--license", help="of the embeddings, as the Hub writes it, for example cc-by-4.0")
+
+
+def run(options: argparse.Namespace) -> int:
+    from hf_gar.embedding.publish import push_dataset
+
+    url = push_dataset(options.folder, options.repo_id, private=options.private, license_id=options.license)
+    print(f"{options.folder} is at {url}.")
+    return 0

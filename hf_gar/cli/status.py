@@ -1,0 +1,45 @@
+"""`hf-gar status`: how far an embedding job is."""
+
+import argparse
+from collections.abc import Sequence
+from typing import Any
+
+
+def add_command(commands: Any) -> None:
+    parser = commands.add_parser("status", help="how far an embedding job is", epilog="Exit codes: 0 finished, 5 not.")
+    parser.set_defaults(run=run)
+    parser.add_argument("folder", metavar="DIR", help="the job's folder")
+
+
+NOT_FINISHED = 5
+
+
+def run(options: argparse.Namespace) -> int:
+    from hf_gar.embedding.job import ERRORS_FILE, read_description, read_status
+
+    status = read_status(options.folder)
+    description = read_description(status.output)
+    layers = description["fusion_layers"] or "unfused"
+    print(f"model       {description['model']}, layers {layers}, {description['dtype']}")
+    print(f"parts       {len(status.finished)} of {status.num_parts} finished")
+    recordings = description["recordings"]
+    print(
+        f"recordings  {status.embedded} embedded, {status.failed} failed" + (f", of {recordings}" if recordings else "")
+    )
+    if status.failed:
+        print(f"failed      see {status.output / ERRORS_FILE}")
+    for name, parts in (("running", status.running), ("damaged", status.damaged), ("missing", status.missing)):
+        if parts:
+            print(f"{name:12}{_ranges(parts)}")
+    return NOT_FINISHED if status.missing else 0
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """Numbers in rising order as "0-3, 7"."""
+    ranges: list[list[int]] = []
+    for number in numbers:
+        if ranges and ranges[-1][-1] == number - 1:
+            ranges[-1][1:] = [number]
+        else:
+            ranges.append([number])
+    return ", ".join("-".join(map(str, limits)) for limits in ranges)

@@ -1,0 +1,209 @@
+"""A two-dimensional map of a job's embeddings: a picture, and a page that plays the recordings."""
+
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from hf_gar.embedding.map_coloring import color_points
+from hf_gar.embedding.map_page import embedded_audio, page_link, write_page
+from hf_gar.embedding.map_picture import write_picture
+from hf_gar.embedding.recording_files import find_recordings
+from hf_gar.embedding.results import JobResults, read_job
+from hf_gar.errors import HfGarError
+from hf_gar.files import write_errors
+
+METHODS = {"tsne": "t-SNE", "umap": "UMAP"}
+LIBRARIES = ("matplotlib", "plotly", "sklearn")
+SUFFIXES = (".png", ".html")
+MAX_POINTS = 5000  # t-SNE of so many takes about half a minute
+COMPONENTS = 50  # t-SNE's authors reduce to so many dimensions first; more only cost time
+PERPLEXITY = 30
+NEIGHBORS = 15
+MIN_UMAP_POINTS = 3
+
+
+@dataclass(frozen=True)
+class MapSummary:
+    """What was drawn.
+
+    Args:
+        picture: The PNG.
+        page: The HTML page.
+        drawn: How many recordings are on the map.
+        recordings: How many the job holds.
+        playable: How many of those drawn the page can play.
+        merged_categories: How many rare categories share one grey colour.
+    """
+
+    picture: Path
+    page: Path
+    drawn: int
+    recordings: int
+    playable: int
+    merged_categories: int
+
+
+def draw_map(
+    folder: str | Path,
+    *,
+    color: str | None = None,
+    output: str | Path | None = None,
+    method: str = "tsne",
+    max_points: int = MAX_POINTS,
+    seed: int = 0,
+    audio_root: str | Path | None = None,
+    embed_audio: bool = False,
+) -> MapSummary:
+    """Draw the embeddings of a finished job as points on a plane, alike recordings near each other.
+
+    Args:
+        folder: The job's folder.
+        color: The column that colours the points: categories, or numbers for a continuous scale.
+        output: The files' path without `.png` and `.html`; by default `map` in the job's folder. Older ones are
+            replaced.
+        method: "tsne" or "umap".
+        max_points: Of a larger job, a random sample of so many recordings is drawn.
+        seed: Of the sample and the method: the same job and seed give the same map.
+        audio_root: The folder of the recordings, where it is not the source's.
+        embed_audio: Put the recordings into the page instead of links to them.
+
+    Raises:
+        HfGarError: The folder holds no finished job, fewer than 2 embeddings or unusable ones; there is no such column;
+            a library is missing; the recordings are too large to embed; or the files cannot be written.
+    """
+    _check_method(method)
+    job = read_job(folder)
+    _check_job(job, color)
+    picture, page = _output_files(Path(folder) / "map" if output is None else Path(output))
+
+    sample = choose_sample(len(job.rows), max_points, seed)
+    rows = job.rows.iloc[sample]
+    found = find_recordings(job, audio_root)
+    files = [found[row] for row in sample]
+    audio = embedded_audio(files) if embed_audio else [page_link(file, page) if file else None for file in files]
+    coloring = color_points(None if color is None else rows[color], len(rows))
+    title = _title(job, len(sample), method, seed)
+    with write_errors(picture.parent):
+        picture.parent.mkdir(parents=True, exist_ok=True)
+    positions = place_points(job.embeddings[sample], method, seed)
+    write_picture(picture, positions, coloring, title)
+    write_page(page, positions, coloring, title, rows, audio)
+    playable = sum(url is not None for url in audio)
+    return MapSummary(picture, page, len(sample), len(job.rows), playable, coloring.merged_categories)
+
+
+def import_library(name: str) -> ModuleType:
+    """Import an optional library, or raise a HfGarError with the command that installs it."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        package = "umap-learn" if name == "umap" else "hf_gar[map]"
+        raise HfGarError(f'Drawing this map needs {name} ({error}). Run: pip install "{package}"') from error
+
+
+def choose_sample(recordings: int, max_points: int, seed: int) -> np.ndarray:
+    """The indices (point,) of the recordings to draw, ascending: all, or a random sample of `max_points`."""
+    if max_points < 2:
+        raise HfGarError(f"A map has at least 2 points, not {max_points}. Choose another --max-points.")
+    if recordings <= max_points:
+        return np.arange(recordings)
+    return np.sort(np.random.default_rng(seed).choice(recordings, max_points, replace=False))
+
+
+def place_points(embeddings: np.ndarray, method: str, seed: int) -> np.ndarray:
+    """Place embeddings (point, D) on a plane: (point, 2) float32, in units that mean nothing by themselves.
+
+    Every dimension is standardised, so that none counts for more because of its scale; then principal components reduce
+    them to 50.
+
+    Raises:
+        HfGarError: All embeddings are equal, there are too few for UMAP, or the library of the method is missing.
+    """
+    decomposition = import_library("sklearn.decomposition")
+    preprocessing = import_library("sklearn.preprocessing")
+    if (embeddings == embeddings[0]).all():
+        raise HfGarError(
+            f"All {len(embeddings)} embeddings are equal: a map needs different ones. Check the recordings."
+        )
+    # Sums of several threads round differently from run to run, and both methods magnify it.
+    with import_library("threadpoolctl").threadpool_limits(limits=1):
+        standardized = preprocessing.StandardScaler().fit_transform(embeddings)
+        pca = decomposition.PCA(min(COMPONENTS, *standardized.shape), random_state=seed)
+        components = pca.fit_transform(standardized).astype(np.float32)
+        # Points on one line would stay there: a little noise lets them leave it.
+        start = 1e-3 * np.random.default_rng(seed).standard_normal((len(components), 2), np.float32)
+        start[:, : components.shape[1]] += components[:, :2] / components[:, 0].std()
+        placer = _tsne(start, seed) if method == "tsne" else _umap(start, seed)
+        return placer.fit_transform(components)
+
+
+def _tsne(start: np.ndarray, seed: int) -> Any:
+    """scikit-learn's t-SNE, from the plane of the principal components, (point, 2) with a deviation of 1."""
+    points = len(start)
+    # A third of the other points: few points have no thirty neighbours. Below 1 it has no meaning.
+    perplexity = max(1.0, min(PERPLEXITY, (points - 1) / 3))
+    return import_library("sklearn.manifold").TSNE(init=1e-4 * start, perplexity=perplexity, random_state=seed)
+
+
+def _umap(start: np.ndarray, seed: int) -> Any:
+    """umap-learn's UMAP, from the plane of the principal components, (point, 2) with a deviation of 1."""
+    if len(start) < MIN_UMAP_POINTS:
+        raise HfGarError(f"UMAP needs at least {MIN_UMAP_POINTS} recordings, not {len(start)}. Use --method tsne.")
+    neighbors = min(NEIGHBORS, len(start) - 1)
+    return import_library("umap").UMAP(init=10 * start, n_neighbors=neighbors, random_state=seed, n_jobs=1)
+
+
+def _check_method(method: str) -> None:
+    """Raise a HfGarError, before the minutes of work, where there is no such method or a library is missing."""
+    if method not in METHODS:
+        raise HfGarError(f"{method!r} is no method of drawing a map: choose one of {', '.join(METHODS)}.")
+    for library in (*LIBRARIES, *(["umap"] if method == "umap" else [])):
+        import_library(library)
+
+
+def _check_job(job: JobResults, color: str | None) -> None:
+    """Raise a HfGarError where a job cannot be drawn."""
+    if color is not None and color not in job.rows.columns:
+        raise HfGarError(
+            f"{job.folder} has no column {color!r}, only {', '.join(map(repr, job.rows.columns))}. Choose one of them "
+            "(--color)."
+        )
+    if len(job.embeddings) < 2:
+        raise HfGarError(f"{job.folder} holds {len(job.embeddings)} embedding(s): a map needs at least 2.")
+    bad = np.flatnonzero(~np.isfinite(job.embeddings).all(axis=1))
+    if len(bad):
+        named = job.rows["file_name"] if "file_name" in job.rows.columns else job.rows.index.to_series()
+        examples = ", ".join(map(str, named.iloc[bad[:3]])) + (", ..." if len(bad) > 3 else "")
+        raise HfGarError(
+            f"{len(bad)} of {len(job.embeddings)} embeddings in {job.folder} are not finite numbers: {examples}. "
+            "Listen to these recordings, and embed again, with --dtype float32 if it was another."
+        )
+
+
+def _output_files(output: Path) -> tuple[Path, Path]:
+    """The picture and the page: `output` may be named with the suffix of either."""
+    stem = output.with_suffix("") if output.suffix.lower() in SUFFIXES else output
+    picture, page = (stem.with_name(stem.name + suffix) for suffix in SUFFIXES)
+    return picture, page
+
+
+def _title(job: JobResults, drawn: int, method: str, seed: int) -> str:
+    """What the map shows, in one or two lines."""
+    model = str(job.description.get("model"))
+    model = Path(model).name if Path(model).is_absolute() else model
+    total = len(job.rows)
+    lines = [f"{model}, {_layers(job.description.get('fusion_layers'))}: {total} recordings, {METHODS[method]}"]
+    if drawn < total:
+        lines.append(f"a random sample of {drawn} of them (seed {seed})")
+    return "\n".join(lines)
+
+
+def _layers(layers: Sequence[int] | None) -> str:
+    if not layers:
+        return "unfused"
+    return f"layer{'s' if len(layers) > 1 else ''} {' + '.join(map(str, layers))}"

@@ -1,0 +1,57 @@
+"""Run the parts of a job on this machine: one process a device, each with processes that decode for it."""
+
+import multiprocessing
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from datasets.utils import tqdm
+
+from hf_gar.embedding.job import Job
+from hf_gar.errors import HfGarError
+
+
+def available_devices() -> list[str]:
+    """The devices that a job uses by default: every GPU, or the processor."""
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    if accelerator is None:
+        return ["cpu"]
+    return [f"{accelerator.type}:{index}" for index in range(torch.accelerator.device_count())]
+
+
+def run_locally(job: Job, parts: Sequence[int], devices: Sequence[str], retry_failed: bool = False) -> None:
+    """Embed parts of a job, on several devices in several processes; a part that another run is at is left to it.
+
+    Raises:
+        HfGarError: A part cannot be embedded.
+    """
+    if len(devices) == 1:
+        _run_parts(job, parts, devices[0], 0, retry_failed)
+        return
+    context = multiprocessing.get_context("spawn")  # a fork and CUDA do not go together
+    processes = [
+        # Each begins elsewhere; they keep off each other's parts by the parts' locks.
+        context.Process(
+            target=_run_parts,
+            args=(job, [*parts[index :: len(devices)], *parts], device, index, retry_failed),
+            name=device,
+        )
+        for index, device in enumerate(devices)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    failed = [process.name for process in processes if process.exitcode]
+    if failed:
+        raise HfGarError(
+            f"The processes on {', '.join(failed)} failed; what they wrote stands above. The same command goes on."
+        )
+
+
+def _run_parts(job: Job, parts: Sequence[int], device: str, position: int, retry_failed: bool) -> None:
+    job = replace(job, embedder=job.embedder.on_device(device))
+    total = None if job.recordings_in_part is None else len(set(parts)) * job.recordings_in_part
+    with tqdm(total=total, desc=f"Embedding on {device}", unit=" recordings", position=position) as bar:
+        for part in parts:
+            job.run_part(part, retry_failed, on_prepared=bar.update)

@@ -1,0 +1,206 @@
+"""A part of an embedding job: one Parquet file, which appears whole or not at all and knows what failed in it."""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from hf_gar.embedding.embedder import AudioEmbedder
+from hf_gar.embedding.window_batch import Embedding
+from hf_gar.errors import HfGarError
+from hf_gar.files import replace_when_whole
+
+# Recordings that are embedded and then written together: they, and no more, are in memory.
+ROWS_AT_ONCE = 1024
+ROWS_AT_ONCE_WITH_FRAMES = 32
+# The column of failures, which is not stored, and the part's metadata that is.
+FAILURE = "failure"
+METADATA_KEY = b"hf_gar"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A recording that could not be embedded: its row in the part, its name, and the reason."""
+
+    row: int
+    file: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class PartInfo:
+    """What a finished part holds."""
+
+    embedded: int
+    failures: tuple[Failure, ...]
+
+
+def read_part_info(path: Path) -> PartInfo | None:
+    """What a part holds; None where there is no such file, or a damaged one, which has to be embedded again."""
+    try:
+        metadata = pq.read_metadata(path)
+        failures = json.loads(metadata.metadata[METADATA_KEY])["failures"]
+        return PartInfo(metadata.num_rows, tuple(Failure(**failure) for failure in failures))
+    except FileNotFoundError:
+        return None
+    except (pa.ArrowInvalid, KeyError, TypeError, ValueError, OSError):
+        return None
+
+
+def write_part(
+    rows: datasets.Dataset | datasets.IterableDataset,
+    embedder: AudioEmbedder,
+    path: Path,
+    strict: bool = False,
+    on_prepared: Callable[[int], object] | None = None,
+) -> PartInfo:
+    """Embed recordings into a part.
+
+    Args:
+        rows: The part's piece of the source.
+        embedder: Records errors.
+        path: The Parquet file.
+        strict: Raise at the first recording that cannot be embedded.
+        on_prepared: Called with the number of recordings that were read since the last call.
+
+    Raises:
+        HfGarError: The file cannot be written, or, where `strict`, a recording cannot be embedded.
+    """
+    schema = _schema(rows.features, embedder)
+    failures: list[Failure] = []
+    done = embedded = 0
+    with replace_when_whole(path) as temporary, pq.ParquetWriter(temporary, schema) as writer:
+        for table in _embedded_tables(rows, embedder, on_prepared):
+            failures += _failures(table, done)
+            if strict and failures:
+                raise HfGarError(f"{failures[0].file}: {failures[0].reason}")
+            good = table.filter(pc.is_null(table[FAILURE])).select(schema.names).cast(schema)
+            writer.write_table(good)
+            done += len(table)
+            embedded += len(good)
+        _write_metadata(writer, failures)
+    return PartInfo(embedded, tuple(failures))
+
+
+def retry_failures(
+    rows: datasets.Dataset | datasets.IterableDataset,
+    embedder: AudioEmbedder,
+    path: Path,
+    on_prepared: Callable[[int], object] | None = None,
+) -> PartInfo:
+    """Embed the recordings of a part again that could not be embedded, and write it anew with those that now can.
+
+    Raises:
+        HfGarError: The file cannot be read or written.
+    """
+    info = read_part_info(path)
+    if info is None:
+        raise HfGarError(f"{path} is not there, or damaged: there is nothing to retry. Run the job again.")
+    schema = _schema(rows.features, embedder)
+    failed = sorted(failure.row for failure in info.failures)
+    again = rows.select(failed) if isinstance(rows, datasets.Dataset) else _select_streamed(rows, failed)
+    tables = list(_embedded_tables(again, embedder, on_prepared))
+    retried = pa.concat_tables(tables)
+    failures = [
+        Failure(failed[failure.row], failure.file, failure.reason) for failure in _failures(retried, first_row=0)
+    ]
+    good = retried.filter(pc.is_null(retried[FAILURE])).select(schema.names).cast(schema)
+    new_rows = np.setdiff1d(failed, [failure.row for failure in failures])
+    old_rows = np.setdiff1d(np.arange(info.embedded + len(failed)), failed)
+    merged = pa.concat_tables([pq.read_table(path).cast(schema), good])
+    with replace_when_whole(path) as temporary, pq.ParquetWriter(temporary, schema) as writer:
+        writer.write_table(merged.take(np.argsort(np.concatenate([old_rows, new_rows]))))
+        _write_metadata(writer, failures)
+    return PartInfo(len(merged), tuple(failures))
+
+
+def _select_streamed(rows: datasets.IterableDataset, wanted: list[int]) -> datasets.IterableDataset:
+    keep = set(wanted)
+    return rows.filter(lambda _, row: row in keep, with_indices=True)
+
+
+def _schema(features: datasets.Features, embedder: AudioEmbedder) -> pa.Schema:
+    """The columns of a part: the source's without the audio, and what the embedder adds."""
+    return datasets.Features(
+        {name: feature for name, feature in embedder.output_features(features).items() if name != "error"}
+    ).arrow_schema
+
+
+def _embedded_tables(
+    rows: datasets.Dataset | datasets.IterableDataset,
+    embedder: AudioEmbedder,
+    on_prepared: Callable[[int], object] | None,
+) -> Iterator[pa.Table]:
+    """`datasets.map` with the embedder, streamed: nothing but the tables at hand is kept."""
+    at_once = ROWS_AT_ONCE_WITH_FRAMES if embedder.with_frames else ROWS_AT_ONCE
+    stream = rows.to_iterable_dataset() if isinstance(rows, datasets.Dataset) else rows
+    mapped = stream.with_format("arrow").map(
+        partial(_embed_table, embedder=embedder, on_prepared=on_prepared), batched=True, batch_size=at_once
+    )
+    try:
+        yield from mapped.iter(batch_size=at_once)
+    except OSError as error:  # a recording's own errors are recorded: this is the source's, as its files or the network
+        raise HfGarError(f"The source could not be read: {error}\nMend it, and run the command again.") from error
+
+
+def _embed_table(table: pa.Table, embedder: AudioEmbedder, on_prepared: Callable[[int], object] | None) -> pa.Table:
+    sources = table[embedder.audio_column].to_pylist()
+    splits = table["split"].to_pylist() if "split" in table.column_names else None
+    results = embedder.embed(sources, splits=splits, on_prepared=on_prepared)
+    names = table["file_name"].to_pylist() if "file_name" in table.column_names else map(_path, sources)
+    failures = [
+        None if isinstance(result, Embedding) else {"file": name, "reason": str(result)}
+        for result, name in zip(results, names, strict=True)
+    ]
+    columns = _columns([result if isinstance(result, Embedding) else None for result in results], embedder)
+    columns[FAILURE] = pa.array(failures, pa.struct({"file": pa.string(), "reason": pa.string()}))
+    table = table.drop_columns([embedder.audio_column])
+    for name, column in columns.items():
+        table = table.append_column(name, column)
+    return table
+
+
+def _columns(results: list[Embedding | None], embedder: AudioEmbedder) -> dict[str, pa.Array]:
+    """The embeddings as Arrow arrays, made of whole blocks of floats; zeros where there is none."""
+    size = embedder.config.embedding_size
+    nothing = np.zeros(size, np.float32)
+    clips = np.concatenate([nothing if result is None else result.clip for result in results])
+    columns = {
+        "embedding": pa.FixedSizeListArray.from_arrays(pa.array(clips), size),
+        "duration_s": pa.array([None if result is None else result.duration_s for result in results], pa.float64()),
+    }
+    if embedder.with_frames:
+        frames = [np.empty((0, size), np.float32) if r is None or r.frames is None else r.frames for r in results]
+        times = [np.empty(0) if r is None or r.frame_times is None else r.frame_times for r in results]
+        offsets = pa.array(np.cumsum([0, *map(len, frames)]), pa.int32())
+        values = pa.FixedSizeListArray.from_arrays(pa.array(np.concatenate(frames).ravel()), size)
+        columns["frame_embeddings"] = pa.ListArray.from_arrays(offsets, values)
+        columns["frame_times"] = pa.ListArray.from_arrays(offsets, pa.array(np.concatenate(times)))
+    return columns
+
+
+def _failures(table: pa.Table, first_row: int) -> list[Failure]:
+    return [
+        Failure(first_row + index, failure["file"] or f"row {first_row + index} of the part", failure["reason"])
+        for index, failure in enumerate(table[FAILURE].to_pylist())
+        if failure is not None
+    ]
+
+
+def _write_metadata(writer: pq.ParquetWriter, failures: list[Failure]) -> None:
+    metadata = {"failures": [asdict(failure) for failure in failures]}
+    writer.add_key_value_metadata({METADATA_KEY.decode(): json.dumps(metadata, ensure_ascii=False)})
+
+
+def _path(source: Any) -> str | None:
+    """What a recording is called, where it has a name."""
+    path = source.get("path") if isinstance(source, dict) else source
+    return path if isinstance(path, str) else None

@@ -1,0 +1,85 @@
+"""Publish a job's embeddings as a dataset on the Hub."""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, DatasetCard, DatasetCardData, HfApi
+
+from hf_gar.embedding.job import part_path, read_description, read_status
+from hf_gar.errors import HfGarError
+from hf_gar.hub.card import render_template
+from hf_gar.hub_errors import hub_errors
+
+TEMPLATE = "embeddings-dataset.md"
+
+
+def push_dataset(
+    folder: str | Path,
+    repo_id: str,
+    *,
+    private: bool | None = None,
+    license_id: str | None = None,
+    token: str | None = None,
+) -> str:
+    """Upload a finished job's parts with a dataset card, as one commit; the dataset is made where needed.
+
+    What failed, and where the source was on this machine, is not published.
+
+    Args:
+        folder: The job's folder.
+        repo_id: The dataset's name on the Hub, "organisation/name".
+        private: Whether a dataset that is made is private; by default what the organisation has set.
+        license_id: Of the embeddings, which follows from that of the recordings.
+        token: Of the user; by default that of `hf auth login` or of HF_TOKEN.
+
+    Returns:
+        The dataset's address.
+
+    Raises:
+        HfGarError: The job is not finished, the dataset on the Hub is something else, or the Hub refuses.
+    """
+    folder = Path(folder)
+    description, status = read_description(folder), read_status(folder)
+    if status.missing:
+        raise HfGarError(
+            f"{folder} is not finished: {len(status.missing)} of {status.num_parts} parts are missing. Run the same "
+            "`hf-gar embed` again first."
+        )
+    paths = [part_path(folder, part, status.num_parts) for part in range(status.num_parts)]
+    card = _card(repo_id, description, status.embedded, pq.read_schema(paths[0]).names, license_id)
+    with hub_errors(repo_id):
+        api = HfApi(token=token)
+        api.create_repo(repo_id, repo_type="dataset", private=private, exist_ok=True)
+        there = api.list_repo_files(repo_id, repo_type="dataset")
+        new = {f"data/{path.name}": path for path in paths}
+        others = [
+            name for name in there if name not in (".gitattributes", "README.md") and not name.startswith("data/part-")
+        ]
+        if others:
+            raise HfGarError(f"{repo_id} holds something else ({', '.join(others[:5])}). Choose another --repo-id.")
+        commit = api.create_commit(
+            repo_id,
+            [
+                CommitOperationAdd("README.md", card.content.encode()),
+                *(CommitOperationAdd(name, path) for name, path in new.items()),
+                *(CommitOperationDelete(name) for name in there if name.startswith("data/part-") and name not in new),
+            ],
+            commit_message="Embeddings, by hf_gar",
+            repo_type="dataset",
+        )
+    return str(commit.repo_url)
+
+
+def _card(
+    repo_id: str, description: dict[str, Any], num_rows: int, columns: list[str], license_id: str | None
+) -> DatasetCard:
+    data = DatasetCardData(
+        license=license_id,
+        tags=["audio", "audio-embedding", "hf_gar"],
+        configs=[{"config_name": "default", "data_files": "data/part-*.parquet"}],
+    )
+    text = render_template(
+        TEMPLATE, card_data=data.to_yaml(), repo_id=repo_id, job=description, num_rows=num_rows, columns=columns
+    )
+    return DatasetCard(text)

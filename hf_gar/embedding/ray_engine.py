@@ -1,0 +1,134 @@
+"""Run the parts of a job on a Ray cluster: decoding on its processors, the model on its GPUs or processors."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+from datasets.utils import tqdm
+
+from hf_gar.embedding.job import Job
+from hf_gar.embedding.preparation import Preparation, PreparedWindow, Unreadable
+from hf_gar.errors import HfGarError
+
+try:
+    import ray
+except ImportError as error:
+    raise ImportError('The engine "ray" needs Ray: pip install "hf_gar[ray]"') from error
+
+# Recordings that one task decodes, windows that it hands over at a time, and how many hand-overs it may be ahead.
+RECORDINGS_IN_TASK = 64
+WINDOWS_AT_ONCE = 16
+AHEAD = 4
+# Tasks that decode for one model at a time.
+TASKS_AHEAD = 4
+
+
+def run_on_ray(
+    job: Job,
+    parts: Sequence[int],
+    *,
+    address: str | None = None,
+    workers: int | None = None,
+    gpus_per_worker: float | None = None,
+    retry_failed: bool = False,
+) -> None:
+    """Embed parts of a job on Ray; a part whose worker is lost is done again by another.
+
+    The nodes need this package, the source's files and the job's folder under the same paths.
+
+    Args:
+        job: The job.
+        parts: The parts to embed.
+        address: Of the cluster, as in `ray.init`; by default the one that RAY_ADDRESS names, or a new one here.
+        workers: Models at work at a time; by default one for each GPU, or for each processor where there are none.
+        gpus_per_worker: GPUs for each model, 0 for the processor; by default 1 where the cluster has any.
+
+    Raises:
+        HfGarError: The cluster cannot be reached or is too small, or a part cannot be embedded.
+    """
+    is_ours = not ray.is_initialized()
+    if is_ours:
+        try:
+            ray.init(address=address, log_to_driver=False)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise HfGarError(f"There is no Ray cluster at {address}: {error}") from error
+    try:
+        resources = ray.cluster_resources()
+        gpus = gpus_per_worker if gpus_per_worker is not None else float(resources.get("GPU", 0) > 0)
+        available = resources.get("GPU", 0) / gpus if gpus else resources.get("CPU", 1)
+        count = min(workers or int(available), len(parts))
+        if count < 1 or count > available:
+            raise HfGarError(
+                f"The cluster has {resources.get('CPU', 0):g} processors and {resources.get('GPU', 0):g} GPUs, too few "
+                f"for {count} workers with {gpus:g} GPUs each. Ask for fewer (--workers, --gpus-per-worker)."
+            )
+        _run(job, parts, count, gpus, retry_failed)
+    finally:
+        if is_ours:
+            ray.shutdown()
+
+
+def _run(job: Job, parts: Sequence[int], count: int, gpus: float, retry_failed: bool) -> None:
+    worker_class = ray.remote(num_cpus=0 if gpus else 1, num_gpus=gpus, max_restarts=-1, max_task_retries=-1)(_Worker)
+    # Beside models on processors, no processor is left to reserve.
+    workers = [worker_class.remote(job, decode_cpus=1 if gpus else 0) for _ in range(count)]
+    waiting = list(reversed(parts))
+    running: dict[Any, Any] = {}
+    with tqdm(total=len(parts), desc=f"Embedding on {count} Ray workers", unit=" parts") as bar:
+        for worker in workers:
+            running[worker.run_part.remote(waiting.pop(), retry_failed)] = worker
+        while running:
+            (done,), _ = ray.wait(list(running), num_returns=1)
+            worker = running.pop(done)
+            try:
+                ray.get(done)
+            except ray.exceptions.RayTaskError as error:
+                raise HfGarError(str(error.cause)) from error
+            except ray.exceptions.RayError as error:
+                raise HfGarError(f"Ray could not embed a part: {error}\nThe same command goes on.") from error
+            bar.update()
+            if waiting:
+                running[worker.run_part.remote(waiting.pop(), retry_failed)] = worker
+
+
+class _Worker:
+    """An actor: a model, to which tasks on the cluster's processors bring decoded recordings."""
+
+    def __init__(self, job: Job, decode_cpus: int):
+        embedder = job.embedder.on_device("cuda" if ray.get_gpu_ids() else "cpu")
+        embedder.prepare = _RayPreparation(decode_cpus)
+        self.job = replace(job, embedder=embedder)
+
+    def run_part(self, part: int, retry_failed: bool) -> None:
+        self.job.run_part(part, retry_failed)
+
+
+class _RayPreparation:
+    """Prepares recordings in Ray tasks, in order and a bounded number ahead."""
+
+    def __init__(self, decode_cpus: int):
+        self.task = ray.remote(
+            num_cpus=decode_cpus, num_returns="streaming", _generator_backpressure_num_objects=AHEAD
+        )(_prepare_some)
+
+    def __call__(self, preparation: Preparation, workers: int) -> Iterator[PreparedWindow | Unreadable]:
+        starts = list(range(0, len(preparation.sources), RECORDINGS_IN_TASK))
+        tasks: list[tuple[int, Any]] = []
+        while starts or tasks:
+            while starts and len(tasks) < TASKS_AHEAD:
+                start = starts.pop(0)
+                tasks.append((start, self.task.remote(preparation.slice(start, start + RECORDINGS_IN_TASK))))
+            start, windows = tasks.pop(0)
+            for reference in windows:
+                for item in ray.get(reference):
+                    yield item._replace(recording=start + item.recording)
+
+
+def _prepare_some(preparation: Preparation) -> Iterator[list[PreparedWindow | Unreadable]]:
+    waiting = []
+    for item in preparation:
+        waiting.append(item)
+        if len(waiting) == WINDOWS_AT_ONCE:
+            yield waiting
+            waiting = []
+    yield waiting

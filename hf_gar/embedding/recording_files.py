@@ -1,0 +1,73 @@
+"""Where the recordings of a job are on this machine."""
+
+import os
+from pathlib import Path
+
+from hf_gar.embedding.results import JobResults
+from hf_gar.embedding.sources import AUDIO_SUFFIXES, PATH_COLUMNS, TABLE_READERS
+
+
+def find_recordings(job: JobResults, audio_root: str | Path | None = None) -> list[Path | None]:
+    """The absolute path of each row's recording, or None where it is no file here.
+
+    Args:
+        job: Its source and its rows' file names say where the recordings were.
+        audio_root: The folder to find them in instead.
+    """
+    names = _recording_names(job)
+    sources = [Path(os.path.abspath(item)) for item in job.description.get("source") or []]  # noqa: PTH100 - lexical
+    if audio_root is not None:
+        root = Path(os.path.abspath(audio_root))  # noqa: PTH100
+        found = [name and _below(root, name) for name in names]
+    elif len(sources) > 1 or (sources and sources[0].suffix.lower() in AUDIO_SUFFIXES):
+        found = _listed_files(sources, names)
+    elif sources:
+        folder = sources[0].parent if sources[0].suffix.lower() in TABLE_READERS else sources[0]
+        found = [name and folder / name for name in names]
+    else:  # a dataset in memory: only absolute paths mean something
+        found = [name if name and name.is_absolute() else None for name in names]
+    return [path if path and os.path.isfile(path) else None for path in found]  # noqa: PTH113 - any text is a path
+
+
+def _recording_names(job: JobResults) -> list[Path | None]:
+    """Each row's path as the source gives it."""
+    chosen = job.description.get("path_column")
+    columns = [column for column in (chosen, *PATH_COLUMNS) if column in job.rows.columns]
+    if not columns:
+        return [None] * len(job.rows)
+    return [Path(value) if isinstance(value, str) and value else None for value in job.rows[columns[0]]]
+
+
+def _below(root: Path, name: Path) -> Path:
+    """`name` in the folder `root`. Of a path that led elsewhere, the longest end that exists there."""
+    if not name.is_absolute() and ".." not in name.parts:
+        return root / name
+    tail = _tail(name)
+    ends = [root.joinpath(*tail[start:]) for start in range(len(tail))]
+    return next((end for end in ends if end.is_file()), root / name.name)
+
+
+def _listed_files(sources: list[Path], names: list[Path | None]) -> list[Path | None]:
+    """The files among `sources` that `names` mean, which were given relative to a folder that is not known."""
+    by_tail: dict[tuple[str, ...], list[Path]] = {}
+    lengths = {len(_tail(name)) for name in names if name}
+    for source in sources:
+        for length in lengths:
+            by_tail.setdefault(source.parts[-length:], []).append(source)
+    found: list[Path | None] = []
+    for index, name in enumerate(names):
+        candidates = by_tail.get(_tail(name), []) if name else []
+        if name and name.is_absolute():
+            found.append(name)
+        elif len(candidates) == 1:
+            found.append(candidates[0])
+        elif len(sources) == len(names) and sources[index] in candidates:  # none failed: rows and sources correspond
+            found.append(sources[index])
+        else:
+            found.append(None)
+    return found
+
+
+def _tail(name: Path) -> tuple[str, ...]:
+    """The parts of a path without what leads to another folder: "../a/b.wav" is a, b.wav."""
+    return tuple(part for part in name.parts if part not in ("..", name.anchor))

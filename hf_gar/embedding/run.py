@@ -1,0 +1,149 @@
+"""Embed a source of recordings: open it, claim the folder, run the parts that are missing, gather what failed."""
+
+import contextlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import datasets
+
+from hf_gar.embedding.crop import Crop
+from hf_gar.embedding.embedder import AudioEmbedder, choose_dtype
+from hf_gar.embedding.job import (
+    JOB_FILE,
+    Job,
+    JobStatus,
+    claim_job,
+    read_description,
+    read_status,
+    write_errors_file,
+)
+from hf_gar.embedding.local_engine import available_devices, run_locally
+from hf_gar.embedding.sources import open_source
+from hf_gar.errors import HfGarError
+
+AUTO = "auto"
+MAX_DECODERS = 8
+
+
+def run_job(
+    source: Sequence[str | Path] | datasets.Dataset | datasets.IterableDataset,
+    model: str | Path,
+    output: str | Path,
+    *,
+    revision: str | None = None,
+    config_name: str | None = None,
+    split: str | None = None,
+    path_column: str | None = None,
+    streaming: bool = False,
+    builder: str | None = None,
+    model_kwargs: dict[str, Any] | None = None,
+    feature_extractor_kwargs: dict[str, Any] | None = None,
+    with_frames: bool = False,
+    crop: Crop | None = None,
+    dtype: str = "float32",
+    num_parts: int | None = None,
+    part: int | None = None,
+    strict: bool = False,
+    retry_failed: bool = False,
+    batch_size: int | None = None,
+    decoders: int | None = None,
+    devices: Sequence[str] | None = None,
+    engine: Literal["local", "ray"] = "local",
+    **ray_options: Any,
+) -> JobStatus:
+    """Embed every recording of a source, and write a folder that `datasets.load_dataset("parquet", ...)` reads.
+
+    The folder holds the embeddings (`part-*.parquet`: the source's columns without the audio, `embedding`,
+    `duration_s`), `errors.jsonl` for what could not be embedded, and `job.json`. The same call again does only what is
+    missing; several at once share the work.
+
+    Args:
+        source: As in `open_source`, as are config_name, split, path_column, streaming and builder.
+        model: A model repository: a folder, or a name on the Hub.
+        output: The job's folder: a new or empty one, or this job's own.
+        revision: A branch, tag or commit of the model, for a name on the Hub.
+        model_kwargs: Fields of the model's configuration to replace, such as {"fusion_layers": [2, 5]}.
+        feature_extractor_kwargs: Fields of the feature extractor to replace, such as AST's {"mean": ..., "std": ...}.
+        with_frames: Store the frame embeddings and their times, too.
+        crop: Bring every recording to one length first.
+        dtype: The model's: "float32", "bfloat16", "float16", or "auto", which is bfloat16 where the device has it.
+        num_parts: How many files; by default one for each 2,000 recordings, or one for each file that is streamed.
+        part: Run this part alone, by its number from 0.
+        strict: Stop at the first recording that cannot be embedded.
+        retry_failed: Embed those recordings again that could not be embedded before.
+        batch_size: The most windows that pass through the model at a time; by default as many as the memory is for.
+        decoders: Processes that decode, for each device; by default by the number of processors.
+        devices: As in PyTorch, one process each; by default every GPU, or the processor.
+        engine: "local", or "ray" for a Ray cluster.
+        ray_options: Of `run_on_ray`.
+
+    Raises:
+        HfGarError: The source, the model or the folder will not do; the message says why.
+    """
+    output = Path(output)
+    devices = devices or available_devices()
+    opened = open_source(
+        source,
+        config_name=config_name,
+        split=split,
+        path_column=path_column,
+        streaming=streaming,
+        builder=builder,
+    )
+    if dtype == AUTO:
+        has_begun = (output / JOB_FILE).exists()
+        dtype = read_description(output)["dtype"] if has_begun else choose_dtype(devices[0])
+    embedder = AudioEmbedder(
+        model,
+        revision=revision,
+        dtype=dtype,
+        model_kwargs=model_kwargs,
+        feature_extractor_kwargs=feature_extractor_kwargs,
+        audio_column=opened.audio_column,
+        on_error="record",
+        with_frames=with_frames,
+        crop=crop,
+        device=devices[0],
+        batch_size=batch_size,
+        workers=default_decoders(len(devices)) if decoders is None else decoders,
+    )
+    if engine == "local":
+        embedder.load_model()  # before the folder is claimed: a model that cannot be loaded is no job
+    job = claim_job(output, opened, embedder, num_parts, strict)
+    try:
+        _run_parts(job, _parts_to_run(job, part, retry_failed), devices, engine, retry_failed, ray_options)
+    except BaseException:
+        with contextlib.suppress(HfGarError):  # the first error is the one to tell
+            write_errors_file(output)
+        raise
+    write_errors_file(output)
+    return read_status(output)
+
+
+def _parts_to_run(job: Job, part: int | None, retry_failed: bool) -> list[int]:
+    if part is not None and not 0 <= part < job.num_parts:
+        raise ValueError(f"part has to be between 0 and {job.num_parts - 1}, not {part}.")
+    if part is not None:
+        return [part]
+    return list(range(job.num_parts)) if retry_failed else list(read_status(job.output).missing)
+
+
+def _run_parts(
+    job: Job, parts: list[int], devices: Sequence[str], engine: str, retry_failed: bool, ray_options: dict[str, Any]
+) -> None:
+    if not parts:
+        return
+    if engine == "ray":
+        from hf_gar.embedding.ray_engine import run_on_ray
+
+        run_on_ray(job, parts, retry_failed=retry_failed, **ray_options)
+    else:
+        run_locally(job, parts, devices, retry_failed)
+
+
+def default_decoders(num_devices: int) -> int:
+    """Processes that decode for each device: one keeps a processor's model busy, a GPU takes more."""
+    processors = os.cpu_count() or 1
+    return max(1, min(MAX_DECODERS, processors // (2 * num_devices)))
