@@ -2,9 +2,9 @@ from pathlib import Path
 
 import numpy as np
 
-from hf_gar.embedding.run import run_job
 from hf_gar.embedding.recording_files import find_recordings
 from hf_gar.embedding.results import read_job
+from hf_gar.embedding.run import run_job
 from tests.embedding.map_jobs import write_clips, write_job
 
 

@@ -1,0 +1,231 @@
+"""Jobs whose processes are killed, that share a folder, or run on Ray: nothing is lost, and nothing done twice."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+import soundfile
+
+from hf_gar.embedding.job import read_status
+from hf_gar.embedding.results import read_job
+from hf_gar.embedding.run import run_job
+from hf_gar.errors import HfGarError
+from tests.conftest import real_folder, relative_error, save_tiny, tone
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory) -> Path:
+    """One model will do: jobs do not differ between them."""
+    return save_tiny("vggish-fusion", tmp_path_factory.mktemp("repository") / "vggish")
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory) -> Path:
+    """A table of 120 rows with short recordings of several lengths."""
+    folder = tmp_path_factory.mktemp("recordings")
+    for index in range(12):
+        soundfile.write(folder / f"{index}.wav", tone(0.3 + 0.4 * index, seed=index), 16000)
+    rows = pd.DataFrame({"file_name": [f"{index % 12}.wav" for index in range(120)], "id": range(120)})
+    rows.to_csv(folder / "table.csv", index=False)
+    return folder / "table.csv"
+
+
+@pytest.fixture(scope="module")
+def real_table(tmp_path_factory) -> Path:
+    """The 3,000 spoken digits and 400 clips of ESC-10."""
+    folder = tmp_path_factory.mktemp("real")
+    digits, sounds = real_folder("fsdd"), real_folder("esc10")
+    names = [*sorted((digits / "audio").glob("*.wav")), *sorted(sounds.rglob("*.ogg"))]
+    assert len(names) == 3400
+    pd.DataFrame({"file_name": list(map(str, names)), "id": range(3400)}).to_csv(folder / "table.csv", index=False)
+    return folder / "table.csv"
+
+
+def command(table, repository, output, *arguments) -> list[str]:
+    options = ["--model", repository, "--output", output, "--dtype", "float32", *arguments]
+    return [sys.executable, "-m", "hf_gar", "embed", *map(str, [table, *options])]
+
+
+def kill_until_done(arguments: list[str], kills: int, longest_s: float) -> None:
+    """Run a command again and again, and kill it so many times at a random moment; then let it end."""
+    moments = random.Random(0)
+    for _ in range(kills):
+        process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(moments.uniform(1, longest_s))
+        process.kill()
+        process.wait()
+    subprocess.run(arguments, check=True, capture_output=True)
+
+
+def assert_same_job(found: Path, expected: Path, tolerance: float = 0) -> None:
+    found_job, expected_job = read_job(found), read_job(expected)
+    assert list(found_job.rows["id"]) == list(range(len(expected_job.rows)))  # each exactly once, in order
+    if tolerance:
+        assert relative_error(found_job.embeddings, expected_job.embeddings) < tolerance
+    else:
+        assert (found_job.embeddings == expected_job.embeddings).all()
+    assert not list(found.glob(".*incomplete*"))
+
+
+@pytest.mark.parametrize(
+    ("source", "kills", "parts"),
+    [("table", 3, 6), pytest.param("real_table", 20, 16, marks=[pytest.mark.slow, pytest.mark.timeout(3000)])],
+)
+def test_kill_9_at_random_moments(source, kills, parts, repository, tmp_path, request):
+    table = request.getfixturevalue(source)
+    run_job([table], repository, tmp_path / "undisturbed", num_parts=parts)
+    arguments = command(table, repository, tmp_path / "killed", "--num-parts", parts)
+    kill_until_done(arguments, kills, longest_s=12)
+    assert_same_job(tmp_path / "killed", tmp_path / "undisturbed")
+
+
+@pytest.mark.parametrize(
+    ("source", "kills", "parts"),
+    [("table", 1, 4), pytest.param("real_table", 10, 16, marks=[pytest.mark.slow, pytest.mark.timeout(3000)])],
+)
+def test_ray_loses_workers(source, kills, parts, repository, tmp_path, request):
+    pytest.importorskip("ray")
+    psutil = pytest.importorskip("psutil")
+    table = request.getfixturevalue(source)
+    run_job([table], repository, tmp_path / "local", num_parts=parts)
+    arguments = command(table, repository, tmp_path / "ray", "--engine", "ray", "--workers", 2, "--num-parts", parts)
+    process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    moments = random.Random(0)
+    killed = 0
+    while process.poll() is None and killed < kills:
+        time.sleep(moments.uniform(0.2, 4))
+        workers = [
+            child
+            for child in psutil.Process(process.pid).children(recursive=True)
+            if any(name in " ".join(child.cmdline()) for name in ("_Worker", "_prepare_some"))
+        ]
+        if workers:
+            moments.choice(workers).kill()
+            killed += 1
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors[-3000:]
+    assert killed == kills
+    assert_same_job(tmp_path / "ray", tmp_path / "local", tolerance=1e-6)
+
+
+def test_two_runs_at_once_share_the_parts(table, repository, tmp_path):
+    arguments = command(table, repository, tmp_path / "shared", "--num-parts", 6)
+    both = [subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    for process in both:
+        _, errors = process.communicate()
+        assert process.returncode == 0, errors
+    run_job([table], repository, tmp_path / "alone", num_parts=6)
+    assert_same_job(tmp_path / "shared", tmp_path / "alone")
+
+
+def test_a_process_for_each_device(table, repository, tmp_path):
+    done = subprocess.run(
+        command(table, repository, tmp_path / "two", "--num-parts", 4, "--device", "cpu", "cpu"),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    run_job([table], repository, tmp_path / "one", num_parts=4)
+    assert_same_job(tmp_path / "two", tmp_path / "one", tolerance=1e-6)
+
+
+def test_ctrl_c_stops_cleanly(table, repository, tmp_path):
+    process = subprocess.Popen(
+        command(table, repository, tmp_path / "out", "--num-parts", 40),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    while not list(tmp_path.glob("out/part-*")):
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the decoders get it, too
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "interrupted; what is finished stays" in errors
+    assert "Traceback" not in errors
+    assert not list((tmp_path / "out").glob(".part*incomplete"))
+    assert 0 < len(read_status(tmp_path / "out").finished) < 40
+
+
+def test_one_part_alone_and_its_status(table, repository, tmp_path):
+    def status() -> subprocess.CompletedProcess:
+        arguments = [sys.executable, "-m", "hf_gar", "status", str(tmp_path / "out")]
+        return subprocess.run(arguments, capture_output=True, text=True, check=False)
+
+    run_job([table], repository, tmp_path / "out", num_parts=5, part=3)
+    assert read_status(tmp_path / "out").finished == (3,)
+    (tmp_path / "out" / "part-00001-of-00005.parquet").write_bytes(b"no parquet")
+    done = status()
+    assert done.returncode == 5
+    assert "parts       1 of 5 finished" in done.stdout
+    assert "damaged     1\n" in done.stdout
+    assert "missing     0-2, 4\n" in done.stdout
+    with pytest.raises(ValueError, match="part has to be between 0 and 4"):
+        run_job([table], repository, tmp_path / "out", part=5)
+    with pytest.raises(HfGarError, match="4 of 5 parts are missing"):
+        read_job(tmp_path / "out")
+    run_job([table], repository, tmp_path / "out")  # the damaged one, too
+    done = status()
+    assert done.returncode == 0
+    assert "recordings  120 embedded, 0 failed, of 120" in done.stdout
+    with pytest.raises(HfGarError, match="num_parts is 5 there, 4 now"):
+        run_job([table], repository, tmp_path / "out", num_parts=4)
+
+
+def test_what_failed_is_tried_again_when_asked(recordings, repository, tmp_path):
+    good = (recordings / "clip2.ogg").read_bytes()
+    (recordings / "clip2.ogg").write_bytes(good[:1000])
+    (recordings / "clip4.wav").rename(tmp_path / "away.wav")
+    status = run_job([recordings], repository, tmp_path / "out", num_parts=2)
+    assert (status.embedded, status.failed) == (4, 2)
+    assert run_job([recordings], repository, tmp_path / "out").failed == 2  # not unasked
+
+    (recordings / "clip2.ogg").write_bytes(good)
+    status = run_job([recordings], repository, tmp_path / "out", retry_failed=True)
+    assert (status.embedded, status.failed) == (5, 1)
+    (error,) = map(json.loads, (tmp_path / "out" / "errors.jsonl").read_text().splitlines())
+    assert error["file"] == "clip4.wav"
+    (tmp_path / "away.wav").rename(recordings / "clip4.wav")
+    assert run_job([recordings], repository, tmp_path / "out", retry_failed=True).failed == 0
+    run_job([recordings], repository, tmp_path / "afresh", num_parts=2)
+    found, expected = read_job(tmp_path / "out"), read_job(tmp_path / "afresh")
+    assert list(found.rows["file_name"]) == list(expected.rows["file_name"])
+    np.testing.assert_allclose(found.embeddings, expected.embeddings, rtol=1e-5, atol=1e-6)
+
+
+def test_strict_stops_at_the_first(recordings, repository, tmp_path):
+    (recordings / "bad.wav").write_text("text")
+    with pytest.raises(HfGarError, match=r"bad\.wav: .*bad\.wav"):
+        run_job([recordings], repository, tmp_path / "out", strict=True)
+    assert not list((tmp_path / "out").glob("*.parquet"))
+
+
+def test_columns_and_their_types_are_kept(recordings, repository, tmp_path):
+    import datasets
+
+    rows = datasets.Dataset.from_dict(
+        {"audio": [str(recordings / "clip0.wav")] * 3, "label": [0, 1, None], "tags": [["a"], [], ["b", "c"]]},
+        features=datasets.Features(
+            {
+                "audio": datasets.Value("string"),
+                "label": datasets.ClassLabel(names=["even", "odd"]),
+                "tags": datasets.List(datasets.Value("string")),
+            }
+        ),
+    )
+    run_job(rows, repository, tmp_path / "out")
+    (path,) = (tmp_path / "out").glob("part-*")
+    assert pq.read_table(path)["tags"].to_pylist() == [["a"], [], ["b", "c"]]
+    loaded = datasets.Dataset.from_parquet(str(path), cache_dir=str(tmp_path / "cache"))
+    assert loaded.features["label"].names == ["even", "odd"]
