@@ -1,0 +1,95 @@
+"""Embed a task's recordings once, as a job that is kept."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hf_gar.embedding.crop import Crop
+from hf_gar.embedding.job import ERRORS_FILE, run_job
+from hf_gar.embedding.results import read_job
+from hf_gar.errors import HfGarError
+from hf_gar.evaluation.evaluate import EmbeddedTask
+from hf_gar.evaluation.task_data import AUDIO, FILE_NAME, TaskData, rows_of
+from hf_gar.hub.load import find_repository
+from hf_gar.models import ASTFusionConfig, FusionConfig
+
+
+def load_config(model: str | Path, revision: str | None, model_kwargs: dict[str, Any]) -> FusionConfig:
+    """The configuration of a model repository, with some fields replaced."""
+    return find_repository(model, revision).load_config(**model_kwargs)
+
+
+def embed_task(
+    data: TaskData,
+    model: str | Path,
+    job_folder: str | Path,
+    *,
+    revision: str | None = None,
+    model_kwargs: dict[str, Any] | None = None,
+    allow_failures: bool = False,
+    **job_options: Any,
+) -> EmbeddedTask:
+    """Embed a task's recordings, brought to the task's length; where the job is there already, only read it.
+
+    AST runs at the task's length, as in the paper, unless `model_kwargs` says another `max_length`.
+
+    Args:
+        data: The task with its recordings.
+        model: A model repository: a folder, or a name on the Hub.
+        job_folder: As of `hf-gar embed`.
+        revision: A branch, tag or commit, for a name on the Hub.
+        model_kwargs: Fields of the model's configuration to replace.
+        allow_failures: Go on without recordings that cannot be embedded.
+        job_options: More arguments of `run_job`, such as `batch_size`, `device` and `dtype`.
+
+    Raises:
+        HfGarError: The folder holds another job, or recordings could not be embedded.
+    """
+    model_kwargs = dict(model_kwargs or {})
+    config = load_config(model, revision, model_kwargs)
+    seconds = data.task.seconds
+    if seconds is not None and isinstance(config, ASTFusionConfig) and "max_length" not in model_kwargs:
+        model_kwargs["max_length"] = mel_frames(seconds, config)
+    summary = run_job(
+        data.dataset,
+        model,
+        job_folder,
+        revision=revision,
+        path_column=AUDIO,
+        model_kwargs=model_kwargs,
+        crop=None if seconds is None else Crop(seconds),
+        **job_options,
+    )
+    if summary.failed:
+        message = f"{summary.failed} recordings could not be embedded: see {summary.output / ERRORS_FILE}."
+        if not allow_failures or not summary.embedded:
+            raise HfGarError(f"{message} Mend or remove them, or pass --allow-other-counts to go on without them.")
+        print(f"hf-gar: {message}", file=sys.stderr)
+    results = read_job(job_folder)
+    rows = rows_of(list(results.rows[FILE_NAME]), data)
+    parts = results.rows[data.part_column].to_numpy(dtype=str)
+    if (parts != _parts(data)[rows]).any():
+        raise HfGarError(
+            f"{job_folder} was made with another {data.part_column} of the same recordings, which decides where they "
+            "are cut. Choose another --output."
+        )
+    return EmbeddedTask(
+        results.embeddings,
+        data.targets[rows],
+        data.classes,
+        parts,
+        data.part_column == "fold",
+        list(results.rows[FILE_NAME]),
+    )
+
+
+def mel_frames(seconds: float, config: FusionConfig) -> int:
+    """How many frames AST's front end makes of so many seconds: windows of 25 ms that lie within."""
+    window = round(0.025 * config.sampling_rate)
+    return 1 + max(0, round(seconds * config.sampling_rate) - window) // config.hop_length
+
+
+def _parts(data: TaskData) -> np.ndarray:
+    return data.dataset.with_format("numpy")[data.part_column][:].astype(str)
