@@ -1,7 +1,7 @@
 """Which layers to fuse for a task: each layer, pairs, and larger sets as long as the validation score grows.
 
-Pooling over time works on each dimension alone, so a layer's embedding is a slice of the embedding that fuses all layers:
-one pass of the network serves every choice.
+Pooling over time works on each dimension alone, so a layer's embedding is a slice of the one that fuses all layers: one
+pass of the network serves every choice.
 """
 
 from collections.abc import Callable, Sequence

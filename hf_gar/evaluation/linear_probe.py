@@ -1,7 +1,7 @@
 """Train the linear layers of an evaluation: all seeds, folds and learning rates together, as one batched computation.
 
-Every run has its own training clips, shuffles, standardisation, learning rate and early stopping, and comes out as if it
-had been trained alone. Runs that differ in the learning rate only see the same mini-batches.
+Every run has its own training clips, shuffles, standardisation, learning rate and early stopping, and comes out as if
+it had been trained alone. Runs that differ in the learning rate only see the same mini-batches.
 """
 
 import math
@@ -75,8 +75,8 @@ def train_linear_probes(
 
     Args:
         embeddings: (clip, D) float32.
-        targets: The class of each clip, (clip,), for cross-entropy and accuracy; or (clip, class), true where a clip has
-            a label, for binary cross-entropy and mean average precision.
+        targets: The class of each clip, (clip,), for cross-entropy and accuracy; or (clip, class), true where a clip
+            has a label, for binary cross-entropy and mean average precision.
         num_classes: How many there are.
         partitions: The training, validation and test clips of each seed and fold.
         learning_rates: Adam's, all of which are tried on each partition.
@@ -173,8 +173,9 @@ def pad_rows(rows: Sequence[torch.Tensor]) -> torch.Tensor:
 class _Training:
     """Runs that are trained together.
 
-    The parameters of the groups that still train are one tensor, (group, run * class, D), of which each run's parameters
-    are views: one multiplication serves all runs, and `torch.optim.Adam` steps each with its own learning rate.
+    The parameters of the groups that still train are one tensor, (group, run * class, D), of which each run's
+    parameters are views: one multiplication serves all runs, and `torch.optim.Adam` steps each with its own learning
+    rate.
     """
 
     def __init__(

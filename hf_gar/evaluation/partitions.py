@@ -77,7 +77,6 @@ def _partition(
 ) -> Partition:
     """A partition; without validation clips, they are held out of the training clips."""
     where = "" if fold is None else f" when fold {fold} is tested"
-    held_out = valid is None
     counts = _class_counts(targets[train], len(classes))
     used = _class_counts(targets, len(classes)) > 0
     missing = [classes[int(index)] for index in np.flatnonzero(used & (counts == 0))]
@@ -93,8 +92,8 @@ def _partition(
                 "every class is held out. Add clips, or mark validation clips with the split 'valid'."
             )
         train, valid = hold_out(train, targets, seed)
-    if len(test) and held_out and targets.ndim == 2 and (_class_counts(targets[train], len(classes))[used] == 0).any():
-        raise HfGarError(f"Too few training clips{where} to hold out validation clips of every class. Add clips.")
+        if (_class_counts(targets[train], len(classes))[used] == 0).any():  # clips of several labels
+            raise HfGarError(f"Too few training clips{where} to hold out validation clips of every class. Add clips.")
     return Partition(seed, fold, train, valid, test)
 
 

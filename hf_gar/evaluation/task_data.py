@@ -64,8 +64,8 @@ def open_task(
     """Open one of the paper's tasks, or a task of your own.
 
     Args:
-        data: A folder with a `metadata.csv` (`file_name`, `label`, and `split` or `fold`), such a table, a folder that
-            `load_dataset("audiofolder", ...)` reads, or a dataset: here, saved, or on the Hub.
+        data: A folder with a `metadata.csv` (`file_name`, `label`, and `split` or `fold`), such a table, an
+            `audiofolder` (<split>/<label>/<recording>), or a dataset: here, saved, or on the Hub.
         task: One of `TASKS`; None for a task of your own.
         metric: Of your own task: "accuracy" where a clip has one label, "mAP" where it has several, separated by
             commas or as a list. By default as the labels are.
@@ -110,32 +110,44 @@ def _open_dataset(data: str | Path | datasets.Dataset | datasets.DatasetDict) ->
     if isinstance(data, datasets.DatasetDict):
         return _join_splits(data)
     path = Path(data)
-    if path.is_dir():
-        for metadata in (path / name for name in METADATA_FILES):
-            if metadata.exists():
-                # The table, not the folder: recordings that it does not list are none of the task's.
-                return open_source([metadata])[0]
-        if any((path / name).exists() for name in SAVED_DATASET_FILES):
-            return _open_dataset(datasets.load_from_disk(path))
-        return _open_dataset(_load("audiofolder", data_dir=str(path)))
-    if path.is_file():
-        if path.suffix.lower() not in TABLE_READERS:
+    # The table, not its folder: recordings that it does not list are none of the task's.
+    tables = [path] if path.is_file() else [path / name for name in METADATA_FILES if (path / name).exists()]
+    if tables:
+        if tables[0].suffix.lower() not in TABLE_READERS:
             raise HfGarError(f"{path} is no table ({', '.join(TABLE_READERS)}) and no folder. Name one of those.")
-        return open_source([path])[0]
-    if "/" not in str(data) or str(data).startswith((".", "/")):
+        return open_source(tables[:1])[0]
+    if not path.is_dir() and ("/" not in str(data) or str(data).startswith((".", "/"))):
         raise HfGarError(f"{data}: there is no such file or folder. Check the path.")
-    return _open_dataset(_load(str(data)))
+    if any((path / name).exists() for name in SAVED_DATASET_FILES):
+        return _open_dataset(datasets.load_from_disk(path))
+    return _open_folders(path) if path.is_dir() else _open_dataset(_load_from_hub(str(data)))
 
 
-def _load(*arguments: Any, **options: Any) -> Any:
+def _load_from_hub(name: str) -> Any:
     try:
-        return datasets.load_dataset(*arguments, **options)
-    except (datasets.exceptions.DatasetNotFoundError, FileNotFoundError, ValueError, ConnectionError) as error:
-        name = options.get("data_dir", arguments[0])
+        return datasets.load_dataset(name)
+    except (datasets.exceptions.DatasetsError, FileNotFoundError, ValueError, ConnectionError) as error:
         raise HfGarError(
-            f"{name} is no dataset that could be read: {error}. A task is a folder with a metadata.csv (file_name, "
-            "label, and split or fold), an audiofolder, or a dataset on the Hub."
+            f"{name} is neither a file or folder here nor a dataset on the Hub that could be read: "
+            f"{error.__cause__ or error}"
         ) from error
+
+
+def _open_folders(folder: Path) -> datasets.Dataset:
+    """An `audiofolder`: <split>/<label>/<recording>, or <split>/metadata.csv with the columns file_name and label.
+
+    It is read here, since the library decodes and encodes every recording of one, which takes torchcodec.
+    """
+    tables = [table for name in METADATA_FILES for table in sorted(folder.glob(f"*/{name}"))]
+    if tables:
+        return _join_splits(datasets.DatasetDict({table.parent.name: open_source([table])[0] for table in tables}))
+    opened = open_source([folder])[0]
+    ways = [Path(name).parts for name in opened[FILE_NAME]]
+    if all(len(way) >= 2 for way in ways):
+        opened = opened.add_column(LABEL, [way[-2] for way in ways])
+    if all(len(way) >= 3 for way in ways):
+        opened = opened.add_column(SPLIT, [way[0] for way in ways])
+    return opened
 
 
 def _with_audio(dataset: datasets.Dataset) -> datasets.Dataset:
@@ -222,7 +234,7 @@ def _encode(labels: list[str] | list[list[str]], metric: Metric) -> tuple[tuple[
             raise HfGarError("The labels are lists, several a recording: the metric is mAP, not accuracy.")
         classes, targets = np.unique(np.array(labels), return_inverse=True)
         if len(classes) < 2:
-            raise HfGarError(f"All recordings have the label {classes[0]!r}: there is nothing to tell apart.")
+            raise HfGarError(f"All recordings have the label {str(classes[0])!r}: there is nothing to tell apart.")
         return tuple(map(str, classes)), targets
     several = [
         row if isinstance(row, list) else [part.strip() for part in row.split(",") if part.strip()] for row in labels

@@ -30,7 +30,7 @@ def read_us8k(download: Path) -> pd.DataFrame:
 
 
 def read_fsd50k(download: Path) -> pd.DataFrame:
-    """FSD50K (zenodo.org/records/4060432): FSD50K.dev_audio/, FSD50K.eval_audio/, and the CSVs of FSD50K.ground_truth."""
+    """FSD50K (zenodo.org/records/4060432): FSD50K.dev_audio/, FSD50K.eval_audio/, and FSD50K.ground_truth/ with CSVs."""
     tables = []
     for part, splits in (("dev", {"train": "train", "val": "valid"}), ("eval", None)):
         table = pd.read_csv(require_file(download, f"FSD50K.ground_truth/{part}.csv"))
@@ -80,8 +80,8 @@ def read_vc1(download: Path) -> pd.DataFrame:
 def read_gtzan(download: Path) -> pd.DataFrame:
     """GTZAN: genres/ (or genres_original/), and the fault-filtered lists of Kereliuk et al., 2015.
 
-    The lists train_filtered.txt, valid_filtered.txt and test_filtered.txt, of lines such as "blues/blues.00029.wav", are
-    in the folder GTZAN_split of github.com/jongpillee/music_dataset_split.
+    The lists train_filtered.txt, valid_filtered.txt and test_filtered.txt, of lines such as "blues/blues.00029.wav",
+    are in the folder GTZAN_split of github.com/jongpillee/music_dataset_split.
     """
     genres = require_file(download, "genres", "genres_original")
     rows = []
@@ -114,7 +114,7 @@ def _read_nsynth(download: Path, label: str) -> pd.DataFrame:
 
 
 def read_nsynth(download: Path) -> pd.DataFrame:
-    """NSynth: nsynth-train/, nsynth-valid/ and nsynth-test/, each with audio/ and examples.json; instrument families."""
+    """NSynth: nsynth-train/, nsynth-valid/, nsynth-test/, each with audio/ and examples.json; instrument families."""
     return _read_nsynth(download, "instrument_family_str")
 
 
