@@ -60,10 +60,10 @@ class Interval(NamedTuple):
 
 
 def mean_interval(values: np.ndarray) -> Interval:
-    """The mean of values (n,) and its 95 % interval by Student's t distribution with n - 1 degrees of freedom."""
+    """The mean of scores (n,) from 0 to 1, and its 95 % interval by Student's t with n - 1 degrees of freedom."""
     mean = float(np.mean(values))
     if len(values) < 2:
         return Interval(mean, float("nan"), float("nan"))
     quantile = import_optional("scipy.stats").t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)
     half = float(quantile * np.std(values, ddof=1) / np.sqrt(len(values)))
-    return Interval(mean, mean - half, mean + half)
+    return Interval(mean, max(0.0, mean - half), min(1.0, mean + half))

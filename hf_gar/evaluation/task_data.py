@@ -140,7 +140,11 @@ def _open_folders(folder: Path) -> datasets.Dataset:
     """
     tables = [table for name in METADATA_FILES for table in sorted(folder.glob(f"*/{name}"))]
     if tables:
-        return _join_splits(datasets.DatasetDict({table.parent.name: open_source([table])[0] for table in tables}))
+        splits = datasets.DatasetDict({table.parent.name: open_source([table])[0] for table in tables})
+        for name, part in splits.items():  # the same name may be in several splits
+            paths = [f"{name}/{file}" for file in part[FILE_NAME]]
+            splits[name] = part.remove_columns(FILE_NAME).add_column(FILE_NAME, paths)
+        return _join_splits(splits)
     opened = open_source([folder])[0]
     ways = [Path(name).parts for name in opened[FILE_NAME]]
     if all(len(way) >= 2 for way in ways):

@@ -18,9 +18,7 @@ def single_label_task(clips=120, dimension=8, classes=3, folds=None, spread=1.0,
     """A task of the splits train, valid and test, or of folds."""
     embeddings, targets = clusters(clips, dimension, classes, spread, seed)
     order = np.arange(clips) // classes
-    if folds:
-        parts = (order % folds + 1).astype(str)
-    else:
-        parts = np.array(["train", "train", "valid", "test"])[order % 4]
+    splits = np.array(["train", "train", "valid", "test"])[order % 4]
+    parts = (order % folds + 1).astype(str) if folds else splits
     names = tuple(f"class{index}" for index in range(classes))
     return EmbeddedTask(embeddings, targets, names, parts, bool(folds), [f"{i}.wav" for i in range(clips)])

@@ -71,7 +71,8 @@ def test_logistic_regression_is_scikit_learns():
 @pytest.mark.parametrize("probe", ["linear", "logistic"])
 def test_two_classes(probe):
     result = evaluate_embeddings(single_label_task(classes=2, spread=0.3), [0.1], probe=probe, settings=SETTINGS)
-    assert result.test.mean == 1
+    assert result.test.mean > 0.95
+    assert result.test.high <= 1
 
 
 def test_logistic_regression_of_several_labels():

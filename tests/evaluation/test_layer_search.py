@@ -56,7 +56,7 @@ def test_slices_follow_the_network():
 
 def test_features_for_other_layers_than_asked():
     task = layered_task()
-    with pytest.raises(HfGarError, match="The embeddings are of the layers 1, 2, 3, 4, 10 dimensions .*asked for 2, 7"):
+    with pytest.raises(HfGarError, match=r"are of the layers 1, 2, 3, 4, 10 dimensions .*asked for 2, 7"):
         choose_dimensions(task, SLICES, (2, 7))
     with pytest.raises(HfGarError, match=r"7 dimensions \(10 were expected\)"):
         choose_dimensions(replace(task, embeddings=task.embeddings[:, :7]), SLICES, (2,))

@@ -30,7 +30,7 @@ def read_us8k(download: Path) -> pd.DataFrame:
 
 
 def read_fsd50k(download: Path) -> pd.DataFrame:
-    """FSD50K (zenodo.org/records/4060432): FSD50K.dev_audio/, FSD50K.eval_audio/, and FSD50K.ground_truth/ with CSVs."""
+    """FSD50K (zenodo.org/records/4060432): FSD50K.dev_audio/, FSD50K.eval_audio/, FSD50K.ground_truth/*.csv."""
     tables = []
     for part, splits in (("dev", {"train": "train", "val": "valid"}), ("eval", None)):
         table = pd.read_csv(require_file(download, f"FSD50K.ground_truth/{part}.csv"))
