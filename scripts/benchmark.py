@@ -81,8 +81,8 @@ def benchmark_training(options: argparse.Namespace) -> None:
         ]
         print(
             f"{len(together)} runs ({len(rates)} learning rates), D={task.embeddings.shape[1]}: together "
-            f"{middle - began:.1f} s, one by one {ended - middle:.1f} s, ratio {(ended - middle) / (middle - began):.2f}; "
-            f"the same epochs and predictions in {sum(same)} of {len(same)}",
+            f"{middle - began:.1f} s, one by one {ended - middle:.1f} s, "
+            f"ratio {(ended - middle) / (middle - began):.2f}; the same epochs and predictions in {sum(same)} of {len(same)}",
             flush=True,
         )
     for probe in ("linear", "logistic"):

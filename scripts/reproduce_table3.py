@@ -3,8 +3,8 @@
     python scripts/reproduce_table3.py --models MODELS --data DATA --output OUTPUT
 
 MODELS holds the repositories vggish-fusion, cnn14-fusion and ast-fusion, exported with `--all-layers`; DATA a folder
-for each task, such as esc50, as `hf-gar prepare` makes it. What is not there is left out. The same command again goes on
-where it was: embeddings and results that are in OUTPUT are not computed again.
+for each task, such as esc50, as `hf-gar prepare` makes it. What is not there is left out. The same command again goes
+on where it was: embeddings and results that are in OUTPUT are not computed again.
 """
 
 import argparse
