@@ -65,7 +65,10 @@ def benchmark_training(options: argparse.Namespace) -> None:
     """Batched training against one-by-one training with the same seeds, and logistic regression beside them."""
     data = open_task(options.data, seconds=options.seconds)
     with tempfile.TemporaryDirectory() as folder:
-        task = embed_task(data, options.repository, Path(folder) / "job", dtype=options.dtype)
+        model_kwargs = {"fusion_layers": None} if options.unfused else {}
+        task = embed_task(
+            data, options.repository, Path(folder) / "job", model_kwargs=model_kwargs, dtype=options.dtype
+        )
     partitions = make_partitions(task.targets, task.classes, task.parts, task.has_folds)
     for rates in ((LEARNING_RATE,), SWEEP):
         train = partial(train_linear_probes, task.embeddings, task.targets, len(task.classes))
@@ -82,7 +85,8 @@ def benchmark_training(options: argparse.Namespace) -> None:
         print(
             f"{len(together)} runs ({len(rates)} learning rates), D={task.embeddings.shape[1]}: together "
             f"{middle - began:.1f} s, one by one {ended - middle:.1f} s, "
-            f"ratio {(ended - middle) / (middle - began):.2f}; the same epochs and predictions in {sum(same)} of {len(same)}",
+            f"ratio {(ended - middle) / (middle - began):.2f}; "
+            f"the same epochs and predictions in {sum(same)} of {len(same)}",
             flush=True,
         )
     for probe in ("linear", "logistic"):
@@ -129,6 +133,8 @@ def main() -> None:
         command.add_argument("--seconds", type=float, help="the length that its clips are brought to")
         command.add_argument("--dtype", default="float32")
         command.set_defaults(run=run)
+        if name == "training":
+            command.add_argument("--unfused", action="store_true", help="the network's own embedding")
     options = parser.parse_args()
     options.run(options)
 

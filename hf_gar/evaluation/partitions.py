@@ -94,6 +94,9 @@ def _partition(
         train, valid = hold_out(train, targets, seed)
         if (_class_counts(targets[train], len(classes))[used] == 0).any():  # clips of several labels
             raise HfGarError(f"Too few training clips{where} to hold out validation clips of every class. Add clips.")
+    for name, clips in (("validation", valid), ("test", test)):
+        if not _class_counts(targets[clips], len(classes)).any():
+            raise HfGarError(f"No {name} clip{where} has any label: there is nothing to score. Label some.")
     return Partition(seed, fold, train, valid, test)
 
 

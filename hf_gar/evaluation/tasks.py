@@ -26,6 +26,7 @@ class Task:
         clips: How many there are; None where any number will do.
         classes: Likewise.
         folds: How many folds there are; None where there are the splits train, valid and test.
+        download_clips: How many clips the official download has, where they are not as many as the paper's.
         learning_rates: Those other than `LEARNING_RATE`, by model: its type, without "-fusion" where it is unfused.
     """
 
@@ -36,6 +37,7 @@ class Task:
     clips: int | None = None
     classes: int | None = None
     folds: int | None = None
+    download_clips: int | None = None
     learning_rates: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self):
@@ -43,6 +45,24 @@ class Task:
             raise ValueError(f"metric has to be one of {', '.join(METRICS)}, not {self.metric!r}.")
         if self.seconds is not None and not self.seconds > 0:
             raise ValueError(f"seconds has to be above 0, or None for clips of any length, not {self.seconds!r}.")
+
+    def require_counts(self, clips: int, classes: int, folds: int | None) -> None:
+        """Raise a HfGarError that names what was expected and found, where the numbers are not the task's."""
+        expected = (
+            ("clips", self.download_clips if clips == self.download_clips else self.clips, clips),
+            ("classes", self.classes, classes),
+            ("folds", self.folds, folds or "none"),
+        )
+        wrong = [
+            f"{number} {what} were expected and {found} found"
+            for what, number, found in expected
+            if number is not None and number != found
+        ]
+        if wrong:
+            raise HfGarError(
+                f"This is not the whole of {self.title}: {'; '.join(wrong)}. Complete the download, or pass "
+                "--allow-other-counts; the scores are then not comparable with the paper's."
+            )
 
     def learning_rate(self, config: FusionConfig) -> float:
         """The paper's learning rate for a model."""
@@ -64,9 +84,9 @@ _TASKS = (
     Task("us8k", "US8K", "accuracy", 4.0, 8_732, 10, folds=10),
     Task("fsd50k", "FSD50K", "mAP", 7.6358, 51_197, 200),
     Task("spcv2", "SPCV2", "accuracy", 1.0, 105_829, 35),
-    Task("vc1", "VC1", "accuracy", 8.2, 153_514, 1_251, learning_rates={VGGISH: 0.0005, VGGISH_FUSION: 0.0005}),
+    Task("vc1", "VC1", "accuracy", 8.2, 153_514, 1_251, None, 153_516, {VGGISH: 0.0005, VGGISH_FUSION: 0.0005}),
     Task("voxforge", "VF", "accuracy", 5.8, 176_428, 6),
-    Task("cremad", "CRM-D", "accuracy", 2.5, 7_438, 6),
+    Task("cremad", "CRM-D", "accuracy", 2.5, 7_438, 6, download_clips=7_442),
     Task("gtzan", "GTZAN", "accuracy", 30.0, 930, 10),
     Task("nsynth", "NSynth", "accuracy", 4.0, 305_979, 11, learning_rates={CNN14: 0.00001, CNN14_FUSION: 0.00001}),
     Task("nspitch", "NSPitch", "accuracy", 4.0, 305_979, 112),

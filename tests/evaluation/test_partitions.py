@@ -63,6 +63,12 @@ def test_what_cannot_be_partitioned(targets, parts, has_folds, message):
         make_partitions(np.array(targets), NAMES, np.array(parts), has_folds)
 
 
+def test_a_test_split_without_any_label():
+    targets = np.array([[True, False], [False, True], [True, True], [False, False]])
+    with pytest.raises(HfGarError, match="No test clip has any label"):
+        make_partitions(targets, NAMES, np.array(["train", "train", "valid", "test"]), False)
+
+
 def test_one_clip_of_a_class_is_enough_where_validation_is_given():
     parts = np.array(["train", "train", "valid", "test"])
     (partition,) = make_partitions(np.array([0, 1, 0, 1]), NAMES, parts, False, (42,))

@@ -174,6 +174,9 @@ def test_what_is_not_the_whole_download(tmp_path, capsys):
         prepare_task("esc50", tmp_path)
     unpack(tmp_path, texts, recordings)
     assert main(["prepare", "esc50", str(tmp_path)]) == 1
-    assert "ESC-50 has 2000 clips, but 2 were found" in capsys.readouterr().err
+    assert (
+        "the whole of ESC-50: 2000 clips were expected and 2 found; 50 classes were expected and 2 found; 5 folds"
+        in capsys.readouterr().err
+    )
     assert not (tmp_path / "metadata.csv").exists()
     assert main(["prepare", "esc50", str(tmp_path), "--allow-other-counts"]) == 0

@@ -11,7 +11,7 @@ import pandas as pd
 
 from hf_gar.errors import HfGarError
 from hf_gar.evaluation.preparation import official_splits, own_splits
-from hf_gar.evaluation.tasks import Task, find_task
+from hf_gar.evaluation.tasks import find_task
 from hf_gar.files import write_errors, write_whole_file
 
 # Each takes the download's folder, and returns the columns file_name (seen from that folder), label, and split or fold.
@@ -59,7 +59,10 @@ def prepare_task(
             f"{missing[0]}. Complete the download."
         )
     if not allow_other_counts:
-        _check_counts(task, table, download)
+        labels = table["label"].astype(str)
+        classes = labels.str.split(",").explode() if task.metric == "mAP" else labels
+        folds = table["fold"].nunique() if "fold" in table.columns else None
+        task.require_counts(len(table), classes.nunique(), folds)
     folder = download if output is None else Path(output)
     with write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -68,14 +71,3 @@ def prepare_task(
     path = folder / "metadata.csv"
     write_whole_file(path, table.to_csv(index=False))
     return path
-
-
-def _check_counts(task: Task, table: pd.DataFrame, download: Path) -> None:
-    labels = table["label"].astype(str)
-    classes = set(labels.str.split(",").explode()) if task.metric == "mAP" else set(labels)
-    for what, expected, found in (("clips", task.clips, len(table)), ("classes", task.classes, len(classes))):
-        if expected != found:
-            raise HfGarError(
-                f"{task.title} has {expected} {what}, but {found} were found in {download}. Complete the download, or "
-                "pass --allow-other-counts; the scores are then not comparable with the paper's."
-            )
