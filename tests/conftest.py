@@ -11,6 +11,8 @@ import pytest
 import soundfile
 import torch
 
+from hf_gar.hub.card import CARD_FILE, Origin, render_card
+from hf_gar.hub.load import find_repository
 from hf_gar.models import MODEL_CLASSES, FusionFeatureExtractor, FusionModel
 from tests.golden import checkpoints
 
@@ -91,6 +93,16 @@ def save_tiny(model_type: str, folder: Path) -> Path:
     """Write a model repository of a small model, every layer in it."""
     build_tiny(model_type).save_pretrained(folder)
     build_tiny_extractor(model_type).save_pretrained(folder)
+    return folder
+
+
+def save_publishable(model_type: str, folder: Path) -> Path:
+    """Write a small model's repository with its card, as `hf-gar export` does."""
+    save_tiny(model_type, folder)
+    origin = Origin("tiny.pth", "0" * 64, False, find_repository(folder).weights_sha256)
+    classes = MODEL_CLASSES[model_type]
+    config, extractor = classes.config.from_pretrained(folder), classes.feature_extractor.from_pretrained(folder)
+    render_card(config, extractor, origin).save(folder / CARD_FILE)
     return folder
 
 

@@ -53,7 +53,7 @@ def test_embed_and_its_exit_codes(recordings, repository, tmp_path):
         (["export", "cnn14-fusion", "--checkpoint", "gone.pth", "--output", "OUT"], "gone.pth: there is no such"),
         (
             ["export", "ast-fusion", "--checkpoint", "org/ast-10-10-0.4593", "--output", "OUT"],
-            "org/ast-10-10-0.4593 is not a folder here, and the Hub could not be reached",
+            "org/ast-10-10-0.4593 (main; there is no such folder here): the Hub could not be reached",
         ),
         (["export", "cnn14-fusion", "--checkpoint", "gone.pth", "--output", "RECORDINGS"], "not an empty folder"),
         (

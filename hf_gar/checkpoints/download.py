@@ -6,20 +6,18 @@ from pathlib import Path
 
 from huggingface_hub import snapshot_download
 from huggingface_hub.constants import HF_HOME
-from huggingface_hub.errors import (
-    HFValidationError,
-    LocalEntryNotFoundError,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
 from huggingface_hub.file_download import http_get
 
 from hf_gar.checkpoints.sources import OfficialCheckpoint
 from hf_gar.errors import HfGarError
+from hf_gar.files import write_errors
+from hf_gar.hub_errors import hub_errors
 
 # What is read of a model on the Hub that transformers wrote.
 TRANSFORMERS_FILES = ["config.json", "preprocessor_config.json", "model.safetensors"]
 REPOSITORY_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+SHA256 = re.compile("[0-9a-f]{64}")
+SHA1 = re.compile("[0-9a-f]{40}")
 RANGE_NOT_SATISFIABLE = 416  # an HTTP status
 DOWNLOADS = Path(HF_HOME) / "hf_gar" / "checkpoints"
 
@@ -37,22 +35,38 @@ def fetch_from_hub(repo_id: str, files: list[str], revision: str | None = None) 
     """The local folder of a model on the Hub, of which only `files` (patterns) are fetched.
 
     Raises:
-        HfGarError: There is no such model, or the Hub cannot be reached.
+        HfGarError: There is no such model, the Hub cannot be reached, or a file that was fetched is not the one there.
     """
     if not REPOSITORY_NAME.fullmatch(repo_id):
         raise HfGarError(f"{repo_id}: there is no such folder, and on the Hub a model is named organisation/name.")
-    try:
-        return Path(snapshot_download(repo_id, revision=revision, allow_patterns=files))
-    except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError) as error:
+    with write_errors(Path(HF_HOME)), hub_errors(f"{repo_id} ({revision or 'main'}; there is no such folder here)"):
+        folder = Path(snapshot_download(repo_id, revision=revision, allow_patterns=files))
+    for path in folder.iterdir():
+        _require_published_content(path)
+    return folder
+
+
+def _require_published_content(path: Path) -> None:
+    """Compare a file in the Hub's cache, where it is named by its digest, with that; the Hub's client does not.
+
+    Raises:
+        HfGarError: It is another file. It has been deleted, so that it is fetched again.
+    """
+    blob = path.resolve()
+    if SHA256.fullmatch(blob.name):
+        found = file_digest(blob, "sha256")
+    elif SHA1.fullmatch(blob.name):  # as git names a file
+        content = blob.read_bytes()
+        found = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+    else:
+        return  # a cache without links, as on Windows
+    if found != blob.name:
+        path.unlink()
+        blob.unlink()
         raise HfGarError(
-            f"{repo_id} (revision {revision or 'main'}) is neither a folder here nor a model on the Hub that you can "
-            "read. Check the name, and log in with `hf auth login` if it is private."
-        ) from error
-    except LocalEntryNotFoundError as error:
-        raise HfGarError(
-            f"{repo_id} is not a folder here, and the Hub could not be reached to fetch it. Check the network "
-            "(HF_HUB_OFFLINE, HF_ENDPOINT), or pass a folder."
-        ) from error
+            f"{path.name} was damaged on its way from the Hub: its digest is {found}, expected {blob.name}. It was "
+            "deleted; run the command again."
+        )
 
 
 def download(source: OfficialCheckpoint, folder: Path = DOWNLOADS) -> Path:
@@ -63,7 +77,7 @@ def download(source: OfficialCheckpoint, folder: Path = DOWNLOADS) -> Path:
     Raises:
         HfGarError: The file cannot be fetched, or is not the published one.
     """
-    if not source.digests:
+    if source.is_on_hub:
         return fetch_from_hub(source.file_name, TRANSFORMERS_FILES)
     path = folder / source.file_name
     if path.exists():

@@ -8,7 +8,8 @@ class OfficialCheckpoint:
     """A published checkpoint: a file at an address, or a model on the Hub.
 
     `digests` maps a hashlib algorithm to the hexadecimal digest of the file, or its beginning. A model on the Hub has
-    none: the Hub's client checks what it downloads.
+    none: the Hub's client checks what it downloads. `datasets` are the Hub's names of what the network was trained on,
+    as far as they are there.
     """
 
     model_type: str
@@ -18,7 +19,15 @@ class OfficialCheckpoint:
     digests: dict[str, str]
     license: str
     license_name: str
+    datasets: tuple[str, ...] = ()
 
+    @property
+    def is_on_hub(self) -> bool:
+        """Whether it is a model on the Hub, whose name is `file_name`."""
+        return not self.digests
+
+
+AUDIOSET = ("agkphysics/AudioSet",)
 
 OFFICIAL_CHECKPOINTS = (
     OfficialCheckpoint(
@@ -41,6 +50,7 @@ OFFICIAL_CHECKPOINTS = (
         },
         license="cc-by-4.0",
         license_name="CC BY 4.0",
+        datasets=AUDIOSET,
     ),
     OfficialCheckpoint(
         model_type="cnn14-fusion",
@@ -50,6 +60,7 @@ OFFICIAL_CHECKPOINTS = (
         digests={"md5": "541141fa2ee191a88f24a3219fff024e"},
         license="cc-by-4.0",
         license_name="CC BY 4.0",
+        datasets=AUDIOSET,
     ),
     OfficialCheckpoint(
         model_type="ast-fusion",
@@ -59,6 +70,7 @@ OFFICIAL_CHECKPOINTS = (
         digests={},
         license="bsd-3-clause",
         license_name="BSD-3-Clause",
+        datasets=AUDIOSET,
     ),
 )
 

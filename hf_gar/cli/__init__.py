@@ -5,10 +5,10 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from hf_gar.cli import embed, evaluate, export, prepare, probe
+from hf_gar.cli import embed, evaluate, export, prepare, probe, push
 from hf_gar.errors import HfGarError
 
-COMMANDS = (export, embed, evaluate, probe, prepare)
+COMMANDS = (export, push, embed, evaluate, probe, prepare)
 FAILED = 1
 INTERRUPTED = 130
 

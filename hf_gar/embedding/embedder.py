@@ -1,21 +1,19 @@
 """The function that `datasets.map` calls: recordings in, embeddings out."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import datasets
-import numpy as np
 import torch
 
 from hf_gar.embedding.crop import Crop
+from hf_gar.embedding.preparation import Preparation, Unreadable, prepare
 from hf_gar.embedding.window_batch import Embedding, WindowBatch
 from hf_gar.errors import HfGarError
 from hf_gar.hub.load import Repository, find_repository
 from hf_gar.models import FusionFeatureExtractor, FusionModel
-from hf_gar.models.audio_loading import AudioError, check_samples, open_recording, resample
-from hf_gar.models.windows import split_windows
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 IMPORTED_IN = os.getpid()
@@ -46,6 +44,9 @@ class AudioEmbedder:
             reason in the column "error" and leave the embedding empty.
         with_frames: Add the columns "frame_embeddings", (frame, D), and "frame_times", (frame,) in seconds, as well.
         crop: Bring every recording to one length first.
+        batch_size: The most windows that pass through the model at a time; by default as many as its memory is meant
+            for.
+        workers: Processes that decode recordings while the model works; by default this one does.
     """
 
     def __init__(
@@ -61,11 +62,17 @@ class AudioEmbedder:
         on_error: Literal["raise", "record"] = "raise",
         with_frames: bool = False,
         crop: Crop | None = None,
+        batch_size: int | None = None,
+        workers: int = 0,
     ):
         if dtype not in (None, *DTYPES):
             raise ValueError(f"dtype has to be one of {', '.join(DTYPES)}, not {dtype!r}.")
         if on_error not in ("raise", "record"):
             raise ValueError(f'on_error has to be "raise" or "record", not {on_error!r}.')
+        if batch_size is not None and batch_size < 1:
+            raise ValueError(f"batch_size has to be 1 or more, not {batch_size}.")
+        if workers < 0:
+            raise ValueError(f"workers has to be 0 or more, not {workers}.")
         try:
             self.device = None if device is None else str(torch.device(device))
         except RuntimeError as error:
@@ -75,6 +82,8 @@ class AudioEmbedder:
         self.on_error = on_error
         self.with_frames = with_frames
         self.crop = crop
+        self.batch_size = batch_size
+        self.workers = workers
         self.repository: Repository | None = None
         self.model_kwargs = model_kwargs or {}
         self._model: FusionModel | None = None
@@ -119,7 +128,11 @@ class AudioEmbedder:
         return columns
 
     def embed(
-        self, sources: Sequence[Any], rank: int | None = None, splits: Sequence[str | None] | None = None
+        self,
+        sources: Sequence[Any],
+        rank: int | None = None,
+        splits: Sequence[str | None] | None = None,
+        on_prepared: Callable[[int], object] | None = None,
     ) -> list[Embedding | Exception]:
         """Embed recordings of any length, each anything that `load_audio` takes.
 
@@ -127,6 +140,7 @@ class AudioEmbedder:
             sources: The recordings.
             rank: The process, where there are several.
             splits: Of the recordings, for a `crop`.
+            on_prepared: Called with the number of recordings that were read since the last call: progress.
 
         Returns:
             For each recording its `Embedding`, or, with `on_error="record"`, the error where it cannot be read.
@@ -136,28 +150,22 @@ class AudioEmbedder:
             OSError: A file is missing or cannot be read (likewise).
         """
         model = self.load_model(rank)  # first: it makes PyTorch safe in a forked process
-        rate = self.feature_extractor.sampling_rate
-        batch = WindowBatch(model, self.feature_extractor, self.with_frames)
+        batch = WindowBatch(model, self.feature_extractor, self.batch_size, self.with_frames)
         samples: dict[int, int] = {}
         errors: dict[int, Exception] = {}
-        for index, source in enumerate(sources):
-            try:
-                recording = open_recording(source)
-                if self.crop is not None:
-                    waveform = np.concatenate(list(resample(recording, rate)))
-                    split = None if splits is None else splits[index]
-                    waveform = self.crop.apply(waveform, rate, split, recording.name)
-                    recording = open_recording({"array": waveform, "sampling_rate": rate})
-                for window in split_windows(resample(recording, rate), self.feature_extractor):
-                    check_samples(window.waveform, recording.name)
-                    batch.add(index, window)
-                    samples[index] = window.num_samples
-            except (AudioError, OSError) as error:
+        preparation = Preparation(sources, self.feature_extractor, self.crop, splits)
+        for item in prepare(preparation, self.workers):
+            if isinstance(item, Unreadable):
                 if self.on_error == "raise":
-                    raise
-                errors[index] = error
+                    raise item.error
+                errors[item.recording] = item.error
+            else:
+                batch.add(item)
+                samples[item.recording] = item.num_samples
+            if on_prepared is not None and (isinstance(item, Unreadable) or item.is_last):
+                on_prepared(1)
         batch.run()
-        return [errors.get(index) or batch.merge(index, samples[index] / rate) for index in range(len(sources))]
+        return [errors.get(index) or batch.merge(index, samples[index]) for index in range(len(sources))]
 
     def output_features(self, features: datasets.Features) -> datasets.Features:
         """The columns of a mapped dataset that had `features`, without its audio."""

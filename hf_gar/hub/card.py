@@ -1,52 +1,146 @@
 """A model repository's README."""
 
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 
-from huggingface_hub import ModelCard, ModelCardData
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from hf_gar.checkpoints.sources import official_checkpoint
+from hf_gar.checkpoints.sources import OfficialCheckpoint, official_checkpoint
+from hf_gar.errors import HfGarError
+from hf_gar.hub.load import find_repository
+from hf_gar.hub.paper import PAPER_MODELS, PAPER_TASKS
 from hf_gar.models import FusionConfig, FusionFeatureExtractor
 
+CARD_FILE = "README.md"
+# Where in a card's metadata stands what the weights were made of.
+ORIGIN = "hf_gar"
 
-def template_path(model_type: str) -> Path:
-    """The card's template: in the installed package, or in the source tree where hf_gar is installed from there."""
-    package = Path(str(files("hf_gar")))
-    installed = package / "hub_cards"
-    return (installed if installed.is_dir() else package.parent / "hub_cards") / f"{model_type}.md"
+
+@dataclass(frozen=True)
+class Origin:
+    """What a repository's weights were made of; it stands in the card's metadata.
+
+    Args:
+        checkpoint: The checkpoint's file name.
+        checkpoint_sha256: Its digest.
+        is_official: Whether it is the published one.
+        weights_sha256: The digest of the repository's `model.safetensors`.
+        hf_gar: The version that made it.
+    """
+
+    checkpoint: str
+    checkpoint_sha256: str
+    is_official: bool
+    weights_sha256: str
+    hf_gar: str = version("hf_gar")
+
+
+def placeholder_repo_id(model_type: str) -> str:
+    """The repository's name in the card of a folder; a push puts the true one in its place."""
+    return f"org/{model_type}"
+
+
+def read_origin(folder: Path) -> Origin | None:
+    """What the card of a repository says of its weights; None where it has no card that hf_gar wrote.
+
+    Raises:
+        HfGarError: The card's metadata cannot be read.
+    """
+    if not (folder / CARD_FILE).exists():
+        return None
+    try:
+        origin = ModelCard.load(folder / CARD_FILE).data.to_dict().get(ORIGIN)
+        return None if origin is None else Origin(**origin)
+    except (ValueError, TypeError) as error:
+        raise HfGarError(f"The metadata of {folder / CARD_FILE} is damaged: {error}. Mend or remove it.") from error
+
+
+def is_official(source: OfficialCheckpoint, sha256: str) -> bool:
+    """Whether a file of this digest is the published checkpoint, where its sha256 or the beginning of it is known."""
+    published = source.digests.get("sha256")
+    return published is not None and sha256.startswith(published)
 
 
 def render_card(
     config: FusionConfig,
     feature_extractor: FusionFeatureExtractor,
-    checkpoint_name: str,
-    checkpoint_sha256: str,
-    is_official: bool,
+    origin: Origin,
+    results: Sequence[EvalResult] = (),
 ) -> ModelCard:
-    """The card of a model made from a checkpoint file of this name and digest.
-
-    `is_official` says that it was downloaded as such; a file that somebody brought is official where its digest is.
-    """
+    """The card of a model repository; `results` are what was measured with its weights, accuracies and such in %."""
+    paper = PAPER_MODELS[config.model_type]
     source = official_checkpoint(config.model_type, feature_extractor.sampling_rate)
-    published = source.digests.get("sha256")
-    is_official = is_official or (published is not None and checkpoint_sha256.startswith(published))
-    layers = [layer for layer in config.valid_layers if layer <= config.depth]
+    layers = "" if config.fusion_layers is None else "+".join(f"#{layer}" for layer in config.fused_layers)
+    title = f"{paper.network}-Fusion {layers}" if layers else paper.network
     data = ModelCardData(
+        model_name=title if results else None,  # the name of its entry in the model index
+        eval_results=list(results) or None,
         library_name="transformers",
         pipeline_tag="feature-extraction",
-        license=source.license if is_official else None,
+        license=source.license if origin.is_official else None,
+        base_model=source.file_name if source.is_on_hub and origin.is_official else None,
+        datasets=list(source.datasets),
         tags=["audio", "audio-embedding", "hf_gar", config.model_type, "custom_code"],
     )
-    return ModelCard.from_template(
-        data,
-        template_path=str(template_path(config.model_type)),
+    setattr(data, ORIGIN, asdict(origin))
+    measured = {result.dataset_name: f"{result.metric_value} ({result.metric_name})" for result in results}
+    held_layers = [layer for layer in config.valid_layers if layer <= config.depth]
+    environment = Environment(
+        loader=FileSystemLoader(template_folder()), undefined=StrictUndefined, keep_trailing_newline=True
+    )
+    text = environment.get_template(f"{config.model_type}.md").render(
+        card_data=data.to_yaml(),
+        title=title,
+        repo_id=placeholder_repo_id(config.model_type),
         config=config,
         feature_extractor=feature_extractor,
-        layers="" if config.fusion_layers is None else "+".join(f"#{layer}" for layer in config.fused_layers),
+        origin=origin,
         source=source,
-        checkpoint_name=checkpoint_name,
-        checkpoint_sha256=checkpoint_sha256,
-        is_official=is_official,
-        example_layers=sorted({layers[0], layers[-1]}),
-        deepest_layer=layers[-1],
+        layers=layers,
+        example_layers=sorted({held_layers[0], held_layers[-1]}),
+        network=paper.network,
+        paper_layers="+".join(f"#{layer}" for layer in paper.fusion_layers),
+        paper_tasks=[
+            {"name": name, "title": title, "unfused": paper.unfused[name], "fused": paper.fused[name]}
+            for name, title in PAPER_TASKS.items()
+        ],
+        measured={name: measured[title] for name, title in PAPER_TASKS.items() if title in measured},
+        other_measured={name: value for name, value in measured.items() if name not in PAPER_TASKS.values()},
     )
+    return ModelCard(text)
+
+
+def add_results(folder: str | Path, results: Sequence[EvalResult]) -> ModelCard:
+    """Write a repository's card again, with what was measured with its weights, in its table and its model index.
+
+    Args:
+        folder: The model repository.
+        results: Each with the dataset's name as in `PAPER_TASKS` where it is one of the paper's; values in %. A result
+            of the same dataset that the card has already is replaced.
+
+    Raises:
+        HfGarError: The folder is no model repository that hf_gar made.
+    """
+    folder = Path(folder)
+    repository = find_repository(folder)
+    origin = read_origin(folder)
+    if origin is None:
+        raise HfGarError(f"{folder} has no card that hf_gar wrote. Make the repository with `hf-gar export`.")
+    there = ModelCard.load(folder / CARD_FILE).data.eval_results or []
+    kept = {result.dataset_name: result for result in [*there, *results]}
+    card = render_card(
+        repository.load_config(), repository.load_feature_extractor(), origin, results=list(kept.values())
+    )
+    card.save(folder / CARD_FILE)
+    return card
+
+
+def template_folder() -> Path:
+    """The cards' templates: in the installed package, or in the source tree where hf_gar is installed from there."""
+    package = Path(str(files("hf_gar")))
+    installed = package / "hub_cards"
+    return installed if installed.is_dir() else package.parent / "hub_cards"

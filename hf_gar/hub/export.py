@@ -9,7 +9,8 @@ from hf_gar.checkpoints.reading import CHECKPOINT_SUFFIXES
 from hf_gar.checkpoints.sources import official_checkpoint
 from hf_gar.errors import HfGarError
 from hf_gar.files import require_new_folder, whole_folder
-from hf_gar.hub.card import render_card
+from hf_gar.hub.card import CARD_FILE, Origin, is_official, render_card
+from hf_gar.hub.load import find_repository
 from hf_gar.models import MODEL_CLASSES
 
 OFFICIAL = "official"
@@ -59,15 +60,18 @@ def export_repository(
     except RuntimeError as error:
         raise HfGarError(f"The weights of {path} have other shapes than a {model_type}: {error}") from error
     weights = path / "model.safetensors" if path.is_dir() else path
-    card = render_card(
-        model.config,
-        feature_extractor,
-        weights.name,
-        file_digest(weights, "sha256"),
-        is_official=checkpoint == OFFICIAL,
-    )
+    digest = file_digest(weights, "sha256")
+    source = official_checkpoint(model_type, feature_extractor.sampling_rate)
     with whole_folder(output) as folder:
         model.save_pretrained(folder)
         feature_extractor.save_pretrained(folder)
-        card.save(folder / "README.md")
+        origin = Origin(
+            checkpoint=weights.name,
+            checkpoint_sha256=digest,
+            is_official=checkpoint == OFFICIAL or is_official(source, digest),
+            weights_sha256=find_repository(folder).weights_sha256,
+        )
+        render_card(model.config, feature_extractor, origin).save(folder / CARD_FILE)
+        for file in folder.iterdir():
+            file.chmod(0o644)  # safetensors makes its files readable by their owner alone
     return output

@@ -1,0 +1,125 @@
+"""Recordings made ready for the model: decoded, mixed, resampled, cut into windows, and turned into spectrograms."""
+
+import signal
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+from hf_gar.embedding.crop import Crop
+from hf_gar.errors import HfGarError
+from hf_gar.models import FusionFeatureExtractor
+from hf_gar.models.audio_loading import AudioError, check_samples, open_recording, resample
+from hf_gar.models.windows import split_windows
+
+# How many windows each worker process keeps ready.
+PREFETCHED = 16
+
+
+class PreparedWindow(NamedTuple):
+    """A window of a recording, both by their numbers, as a spectrogram (time, mel).
+
+    Its own frame embeddings are [first, stop) of those that it gives. `num_samples` is the recording's length as far as
+    it was read, `is_last` says that this was to its end.
+    """
+
+    recording: int
+    number: int
+    spectrogram: np.ndarray
+    first: int
+    stop: int
+    num_samples: int
+    is_last: bool
+
+
+class Unreadable(NamedTuple):
+    """A recording, by its number, that cannot be read, or no further; and why."""
+
+    recording: int
+    error: Exception
+
+
+class Preparation(IterableDataset):
+    """The windows of recordings, in order; worker processes of a DataLoader share the recordings among them."""
+
+    def __init__(
+        self,
+        sources: Sequence[Any],
+        feature_extractor: FusionFeatureExtractor,
+        crop: Crop | None,
+        splits: Sequence[str | None] | None,
+    ):
+        self.sources = sources
+        self.feature_extractor = feature_extractor
+        self.crop = crop
+        self.splits = splits
+
+    def __iter__(self) -> Iterator[PreparedWindow | Unreadable]:
+        worker = get_worker_info()
+        first, step = (0, 1) if worker is None else (worker.id, worker.num_workers)
+        for index in range(first, len(self.sources), step):
+            try:
+                yield from self._windows(index)
+            except (AudioError, OSError) as error:
+                yield Unreadable(index, error)
+
+    def _windows(self, index: int) -> Iterator[PreparedWindow]:
+        rate = self.feature_extractor.sampling_rate
+        recording = open_recording(self.sources[index])
+        blocks = resample(recording, rate)
+        if self.crop is not None:
+            split = None if self.splits is None else self.splits[index]
+            waveform = np.concatenate(list(blocks))
+            blocks = iter([self.crop.apply(waveform, rate, split, recording.name)])
+        for number, window in enumerate(split_windows(blocks, self.feature_extractor)):
+            check_samples(window.waveform, recording.name)
+            features = self.feature_extractor(window.waveform, sampling_rate=rate, return_tensors="np")
+            length = int(features["attention_mask"][0].sum())  # what is padded after that is padded batch by batch
+            yield PreparedWindow(
+                recording=index,
+                number=number,
+                spectrogram=features["input_features"][0, :length],
+                first=window.first,
+                stop=window.stop,
+                num_samples=window.num_samples,
+                is_last=window.is_last,
+            )
+
+
+def prepare(preparation: Preparation, workers: int) -> Iterator[PreparedWindow | Unreadable]:
+    """The windows of a preparation, made by so many worker processes, or by this one where there are none.
+
+    Raises:
+        HfGarError: A worker process died.
+    """
+    workers = min(workers, len(preparation.sources))
+    if workers == 0:
+        yield from preparation
+        return
+    loader = DataLoader(
+        preparation,
+        batch_size=None,
+        collate_fn=_unchanged,  # arrays go through pipes: shared memory is small in many containers
+        num_workers=workers,
+        prefetch_factor=PREFETCHED,
+        worker_init_fn=_start_worker,
+    )
+    try:
+        yield from loader
+    except RuntimeError as error:
+        raise HfGarError(
+            f"A process that decoded recordings died: {error}\nIt may have run out of memory: run the command again "
+            "with fewer --workers."
+        ) from error
+
+
+def _unchanged(item: PreparedWindow | Unreadable) -> PreparedWindow | Unreadable:
+    return item
+
+
+def _start_worker(worker: int) -> None:
+    # Ctrl-C is for the main process, which ends its workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)

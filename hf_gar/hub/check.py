@@ -1,0 +1,102 @@
+"""Check that a folder is a model repository which works for those who load it, before it is published."""
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import hf_gar.models
+from hf_gar.errors import HfGarError
+from hf_gar.hub import remote_code_embedding
+from hf_gar.hub.card import CARD_FILE, read_origin
+from hf_gar.hub.load import Repository, find_repository
+
+# Files that run code when they are loaded: weights are safetensors.
+PICKLES = {".bin", ".ckpt", ".joblib", ".npy", ".npz", ".pickle", ".pkl", ".pt", ".pth"}
+# Between the repository's code and the installed one, relative to the largest magnitude.
+TOLERANCE = 1e-5
+
+
+def check_repository(folder: str | Path, trust_remote_code: bool = False) -> Repository:
+    """Check a model repository: its files, its weights, and that its own code gives what the installed code gives.
+
+    The repository's code is run in a separate process, and only where it is the installed code to the byte.
+
+    Args:
+        folder: The repository.
+        trust_remote_code: Run code that differs from the installed one, too.
+
+    Raises:
+        HfGarError: Something is missing, was altered or does not work; the message says what.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise HfGarError(f"{folder} is no folder. Make a model repository with `hf-gar export`.")
+    repository = find_repository(folder)
+    pickles = [path.name for path in folder.iterdir() if path.suffix in PICKLES]
+    if pickles:
+        raise HfGarError(f"{folder} holds {', '.join(pickles)}, which can run code where they are loaded. Remove them.")
+    origin = read_origin(folder)
+    if origin is None:
+        raise HfGarError(f"{folder} has no {CARD_FILE} that hf_gar wrote. Make the repository with `hf-gar export`.")
+    if origin.weights_sha256 != repository.weights_sha256:
+        raise HfGarError(
+            f"The weights of {folder} were altered: their sha256 is {repository.weights_sha256}, and {CARD_FILE} says "
+            f"{origin.weights_sha256}. Export the repository again, or, if you trained them further, say so in "
+            f"{CARD_FILE} and give their digest there (weights_sha256)."
+        )
+    expected = _embedding(repository)
+    changed = changed_code(folder)
+    if changed and not trust_remote_code:
+        raise HfGarError(
+            f"The code of {folder} differs from that of the installed hf_gar: {', '.join(changed)}. Export the "
+            "repository again with this version, or, if you trust that code, publish it with --trust-remote-code."
+        )
+    found = _embedding_by_remote_code(folder)
+    if found.shape[1:] != expected.shape or not np.allclose(found, expected, atol=TOLERANCE * np.abs(expected).max()):
+        raise HfGarError(
+            f"The code of {folder} gives another embedding than the installed hf_gar. Export the repository again."
+        )
+    return repository
+
+
+def changed_code(folder: Path) -> list[str]:
+    """The Python files of a repository that are not the installed ones."""
+    installed = Path(hf_gar.models.__file__).parent
+    return sorted(
+        path.name
+        for path in folder.glob("*.py")
+        if not (installed / path.name).exists() or path.read_bytes() != (installed / path.name).read_bytes()
+    )
+
+
+def _embedding(repository: Repository) -> np.ndarray:
+    """The test sound's embedding by the installed code, (D,)."""
+    extractor = repository.load_feature_extractor()
+    rate = extractor.sampling_rate
+    inputs = extractor(remote_code_embedding.check_sound(rate), sampling_rate=rate, return_tensors="pt")
+    with torch.inference_mode():
+        embedding = repository.load_model()(**inputs).pooler_output[0].numpy()
+    if not np.isfinite(embedding).all():
+        raise HfGarError(f"The weights of {repository.name} give embeddings that are not finite. Export it again.")
+    return embedding
+
+
+def _embedding_by_remote_code(folder: Path) -> np.ndarray:
+    """The test sound's embedding by the repository's own model and pipeline, in a new process, (2, D)."""
+    with tempfile.TemporaryDirectory() as temporary:
+        output = Path(temporary) / "embedding.npy"
+        done = subprocess.run(
+            [sys.executable, remote_code_embedding.__file__, str(folder.resolve()), str(output)],
+            env={**os.environ, "HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": str(Path(temporary) / "modules")},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise HfGarError(f"The code of {folder} does not load or run:\n{done.stderr[-2000:]}")
+        return np.load(output)
