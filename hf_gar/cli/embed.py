@@ -74,7 +74,7 @@ def run(options: argparse.Namespace) -> int:
         split=options.split,
         path_column=options.path_column,
         streaming=options.streaming,
-        builder="audiofolder" if options.audiofolder else None,
+        audiofolder=options.audiofolder,
         model_kwargs=model_kwargs,
         with_frames=options.frames,
         dtype=options.dtype,

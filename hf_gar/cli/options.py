@@ -31,3 +31,49 @@ def layer_choice(options: argparse.Namespace) -> dict[str, Any]:
     if options.unfused:
         return {"fusion_layers": None}
     return {} if options.fusion_layers is None else {"fusion_layers": options.fusion_layers}
+
+
+def add_task_options(parser: argparse.ArgumentParser) -> None:
+    """Which task, from which data, and how its recordings are embedded."""
+    parser.add_argument("--data", required=True, metavar="DIR_OR_DATASET", help="the recordings with their labels")
+    parser.add_argument("--task", help="one of the paper's, such as esc50 (default: your own)")
+    parser.add_argument("--output", required=True, metavar="DIR", help="the folder of the results")
+    parser.add_argument("--metric", choices=["accuracy", "mAP"], help="of your own task (default: as its labels are)")
+    parser.add_argument("--seconds", type=float, help="the length clips are brought to, in your own task")
+    parser.add_argument("--label-column", default="label", metavar="NAME", help="(default: label)")
+    parser.add_argument("--split-column", metavar="NAME", help="says train, valid or test (default: split)")
+    parser.add_argument("--fold-column", metavar="NAME", help="(default: fold)")
+    parser.add_argument("--allow-other-counts", action="store_true", help="take an incomplete task")
+    parser.add_argument("--lr", metavar="RATE|sweep", help="learning rate, or choose on validation (default: paper's)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[42, 43, 44], metavar="SEED")
+    parser.add_argument("--batch-size", type=int, default=16, metavar="N", help="recordings embedded at a time")
+    parser.add_argument("--max-length", type=int, metavar="FRAMES", help="AST's input length (default: the task's)")
+
+
+def open_task_of(options: argparse.Namespace) -> Any:
+    """The task that the options of `add_task_options` name."""
+    from hf_gar.evaluation.task_data import open_task
+
+    return open_task(
+        options.data,
+        options.task,
+        metric=options.metric,
+        seconds=options.seconds,
+        label_column=options.label_column,
+        split_column=options.split_column,
+        fold_column=options.fold_column,
+        allow_other_counts=options.allow_other_counts,
+    )
+
+
+def embedding_options(options: argparse.Namespace) -> dict[str, Any]:
+    """The arguments of `run_evaluation` and `run_search` that the options of `add_task_options` give."""
+    return {
+        "revision": options.revision,
+        "learning_rate": options.lr,
+        "seeds": options.seeds,
+        "device": options.device,
+        "dtype": options.dtype,
+        "batch_size": options.batch_size,
+        "allow_failures": options.allow_other_counts,
+    }

@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -12,8 +13,8 @@ class Crop:
 
     Args:
         seconds: The length.
-        random_split: Recordings whose column "split" says this are cut at a random place, which depends on their name
-            and `seed` alone; all others from their beginning.
+        random_split: Recordings whose column "split" says this are cut at a random place, which depends on their
+            file's name and `seed` alone; all others from their beginning.
         seed: Of the random places.
     """
 
@@ -33,6 +34,6 @@ class Crop:
             return np.pad(waveform, (0, -surplus))
         start = 0
         if split == self.random_split:
-            digest = hashlib.sha256(f"{self.seed}:{name}".encode()).digest()
+            digest = hashlib.sha256(f"{self.seed}:{Path(name).name}".encode()).digest()
             start = int.from_bytes(digest[:8], "big") % (surplus + 1)
         return waveform[start : start + length]

@@ -1,15 +1,21 @@
 """The mean and standard deviation of a dataset's filter banks, which AST is normalised by."""
 
 import datasets
+import numpy as np
 import torch
 
-from hf_gar.audio import load_audio
+from hf_gar.embedding.crop import Crop
 from hf_gar.embedding.dataset import find_audio_column, undecoded
+from hf_gar.embedding.preparation import read_blocks
 from hf_gar.models import ASTFusionFeatureExtractor
+from hf_gar.models.audio_loading import check_samples
 
 
 def measure_normalization(
-    dataset: datasets.Dataset, feature_extractor: ASTFusionFeatureExtractor, audio_column: str | None = None
+    dataset: datasets.Dataset,
+    feature_extractor: ASTFusionFeatureExtractor,
+    audio_column: str | None = None,
+    crop: Crop | None = None,
 ) -> tuple[float, float]:
     """Measure the statistics that the paper's evaluation normalises a task by: those of its training recordings.
 
@@ -22,6 +28,7 @@ def measure_normalization(
         dataset: Its recordings may be an `Audio` column, paths, bytes or waveforms.
         feature_extractor: Computes the filter banks; its own mean and std make no difference.
         audio_column: The column with the recordings; by default the first `Audio` column, or "audio".
+        crop: Bring every recording to one length first.
 
     Returns:
         The mean and the standard deviation over all bins of all frames of all recordings.
@@ -34,8 +41,13 @@ def measure_normalization(
         raise ValueError("The dataset has no recordings to measure.")
     audio_column = audio_column or find_audio_column(dataset.features)
     count, total, squares = 0, 0.0, 0.0
-    for source in undecoded(dataset, audio_column)[audio_column]:
-        waveform = torch.from_numpy(load_audio(source, feature_extractor.sampling_rate))
+    rate = feature_extractor.sampling_rate
+    splits = dataset["split"] if "split" in dataset.column_names else [None] * len(dataset)
+    for source, split in zip(undecoded(dataset, audio_column)[audio_column], splits, strict=True):
+        name, blocks = read_blocks(source, rate, crop, split)
+        samples = np.concatenate(list(blocks))
+        check_samples(samples, name)
+        waveform = torch.from_numpy(samples)
         shortfall = max(0, feature_extractor.minimum_samples - len(waveform))
         bank = feature_extractor.filter_bank([torch.nn.functional.pad(waveform, (0, shortfall))])[0].double()
         count += bank.numel()

@@ -41,6 +41,17 @@ class Unreadable(NamedTuple):
     error: Exception
 
 
+def read_blocks(
+    source: Any, sampling_rate: int, crop: Crop | None, split: str | None
+) -> tuple[str, Iterator[np.ndarray]]:
+    """A recording's name, and its samples at a rate in Hz, block by block, or cropped, as one."""
+    recording = open_recording(source)
+    blocks = resample(recording, sampling_rate)
+    if crop is not None:
+        blocks = iter([crop.apply(np.concatenate(list(blocks)), sampling_rate, split, recording.name)])
+    return recording.name, blocks
+
+
 class Preparation(IterableDataset):
     """The windows of recordings, in order; worker processes of a DataLoader share the recordings among them."""
 
@@ -72,14 +83,10 @@ class Preparation(IterableDataset):
 
     def _windows(self, index: int) -> Iterator[PreparedWindow]:
         rate = self.feature_extractor.sampling_rate
-        recording = open_recording(self.sources[index])
-        blocks = resample(recording, rate)
-        if self.crop is not None:
-            split = None if self.splits is None else self.splits[index]
-            waveform = np.concatenate(list(blocks))
-            blocks = iter([self.crop.apply(waveform, rate, split, recording.name)])
+        split = None if self.splits is None else self.splits[index]
+        name, blocks = read_blocks(self.sources[index], rate, self.crop, split)
         for number, window in enumerate(split_windows(blocks, self.feature_extractor)):
-            check_samples(window.waveform, recording.name)
+            check_samples(window.waveform, name)
             features = self.feature_extractor(window.waveform, sampling_rate=rate, return_tensors="np")
             length = int(features["attention_mask"][0].sum())  # what is padded after that is padded batch by batch
             yield PreparedWindow(

@@ -11,6 +11,8 @@ import pyarrow.parquet as pq
 from hf_gar.embedding.job import part_path, read_description, read_status
 from hf_gar.errors import HfGarError
 
+ARRAYS = ("embedding", "frame_embeddings", "frame_times")
+
 
 @dataclass(frozen=True)
 class JobResults:
@@ -43,12 +45,13 @@ def read_job(folder: str | Path) -> JobResults:
             "`hf-gar embed` again."
         )
     parts = [part_path(folder, part, status.num_parts) for part in range(status.num_parts)]
-    tables = [pq.read_table(part) for part in parts]
-    embeddings = [table["embedding"].combine_chunks().flatten().to_numpy(zero_copy_only=False) for table in tables]
-    hidden = {"embedding", "frame_embeddings", "frame_times"}
-    rows = pd.concat(
-        [table.drop_columns([name for name in table.column_names if name in hidden]).to_pandas() for table in tables],
-        ignore_index=True,
-    )
-    dimension = tables[0].schema.field("embedding").type.list_size
-    return JobResults(folder, description, rows, np.concatenate(embeddings).reshape(len(rows), dimension))
+    dimension = pq.read_schema(parts[0]).field("embedding").type.list_size
+    embeddings = np.empty((status.embedded, dimension), np.float32)
+    rows, first = [], 0
+    for part in parts:  # one at a time: the embeddings may be many gigabytes
+        table = pq.read_table(part)
+        block = table["embedding"].combine_chunks().flatten().to_numpy().reshape(-1, dimension)
+        embeddings[first : first + len(block)] = block
+        first += len(block)
+        rows.append(table.drop_columns([name for name in table.column_names if name in ARRAYS]).to_pandas())
+    return JobResults(folder, description, pd.concat(rows, ignore_index=True), embeddings)

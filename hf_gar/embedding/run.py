@@ -37,7 +37,7 @@ def run_job(
     split: str | None = None,
     path_column: str | None = None,
     streaming: bool = False,
-    builder: str | None = None,
+    audiofolder: bool = False,
     model_kwargs: dict[str, Any] | None = None,
     feature_extractor_kwargs: dict[str, Any] | None = None,
     with_frames: bool = False,
@@ -60,7 +60,7 @@ def run_job(
     missing; several at once share the work.
 
     Args:
-        source: As in `open_source`, as are config_name, split, path_column, streaming and builder.
+        source: As in `open_source`, as are config_name, split, path_column, streaming and audiofolder.
         model: A model repository: a folder, or a name on the Hub.
         output: The job's folder: a new or empty one, or this job's own.
         revision: A branch, tag or commit of the model, for a name on the Hub.
@@ -90,7 +90,7 @@ def run_job(
         split=split,
         path_column=path_column,
         streaming=streaming,
-        builder=builder,
+        audiofolder=audiofolder,
     )
     if dtype == AUTO:
         has_begun = (output / JOB_FILE).exists()

@@ -84,7 +84,7 @@ def open_source(
     split: str | None = None,
     path_column: str | None = None,
     streaming: bool = False,
-    builder: str | None = None,
+    audiofolder: bool = False,
 ) -> Source:
     """Open what is to be embedded.
 
@@ -97,8 +97,8 @@ def open_source(
         path_column: The column of a table or dataset that holds the recordings or their paths; by default one of the
             usual names.
         streaming: Keep nothing of a dataset on the Hub on disk. Tar files are streamed in any case.
-        builder: "audiofolder" to read a folder as `datasets.load_dataset("audiofolder", ...)` does, whose labels are
-            the names of its folders.
+        audiofolder: The folder is laid out as the builder `audiofolder` of `datasets` has it,
+            <split>/<label>/<recording> or <split>/metadata.csv: add the columns "label" and "split".
 
     Raises:
         HfGarError: There is no such source, it has no recordings, or it lacks the column or split.
@@ -107,8 +107,8 @@ def open_source(
         opened = Source(source, _require_audio_column(source, "The dataset", path_column))
     else:
         names = tuple(map(str, source))
-        dataset, column = _open(names, config_name, split, path_column, streaming, builder)
-        options = {"config_name": config_name, "split": split, "path_column": path_column, "builder": builder}
+        dataset, column = _open(names, config_name, split, path_column, streaming, audiofolder)
+        options = {"config_name": config_name, "split": split, "path_column": path_column, "audiofolder": audiofolder}
         opened = Source(dataset, column, names, options)
     if opened.num_rows == 0:
         raise HfGarError(f"{', '.join(opened.names or ['The dataset'])} has no rows.")
@@ -124,14 +124,14 @@ def _open(
     split: str | None,
     path_column: str | None,
     streaming: bool,
-    builder: str | None,
+    audiofolder: bool,
 ) -> tuple[datasets.Dataset | datasets.IterableDataset, str]:
     paths = [Path(name) for name in names]
     path, name = paths[0], names[0]
     is_local = len(paths) > 1 or path.exists()
     is_saved = is_local and any((path / file).exists() for file in SAVED_DATASET_FILES)
     is_tar = all(item.suffix.lower() == TAR_SUFFIX for item in paths)
-    is_plain = is_local and not is_saved and not is_tar and builder is None
+    is_plain = is_local and not is_saved and not is_tar and not audiofolder
     _refuse_options_that_do_not_apply(
         name,
         {
@@ -145,9 +145,10 @@ def _open(
         _require_files(paths)
         tars = datasets.load_dataset("webdataset", data_files=sorted(names), split="train", streaming=True)
         return _with_column(tars, name, path_column)
-    if builder is not None or not is_local:
-        dataset = _load_folder(path, builder) if builder else _load_from_hub(name, config_name, split, streaming)
-        return _one_split(dataset, name, split, path_column)
+    if audiofolder:
+        return _open_audiofolder(path, split), AUDIO
+    if not is_local:
+        return _one_split(_load_from_hub(name, config_name, split, streaming), name, split, path_column)
     if is_saved:
         return _one_split(_read(path, datasets.load_from_disk), name, split, path_column)
     if path.is_dir() and len(paths) == 1:
@@ -198,6 +199,37 @@ def _open_folder(folder: Path) -> datasets.Dataset:
     return _with_audio_column(table, "file_name", folder)
 
 
+def _open_audiofolder(folder: Path, split: str | None) -> datasets.Dataset:
+    """<split>/<label>/<recording>, <label>/<recording> or <split>/metadata.csv, as a dataset with those columns.
+
+    It is read here, since `datasets` decodes and encodes every recording of such a folder, which takes torchcodec.
+    """
+    if not folder.is_dir():
+        raise HfGarError(f"{folder} is no folder, which --audiofolder is for. Check the path.")
+    tables = [table for name in METADATA_FILES for table in sorted(folder.glob(f"*/{name}"))]
+    if tables:
+        parts = []
+        for table in tables:
+            part, _ = _open_table(table, None)
+            names = [f"{table.parent.name}/{name}" for name in part["file_name"]]  # one may be in several splits
+            part = part.remove_columns("file_name").add_column("file_name", names)
+            parts.append(part.add_column("split", [table.parent.name] * len(part)))
+        dataset = datasets.concatenate_datasets(parts)
+    else:
+        dataset = _open_folder(folder)
+        ways = [Path(name).parts for name in dataset["file_name"]]
+        if all(len(way) >= 2 for way in ways):
+            dataset = dataset.add_column("label", [way[-2] for way in ways])
+        if all(len(way) >= 3 for way in ways):
+            dataset = dataset.add_column("split", [way[0] for way in ways])
+    if split is None:
+        return dataset
+    there = dataset.unique("split") if "split" in dataset.column_names else []
+    if split not in there:
+        raise HfGarError(f"{folder} has no split {split!r}, only {', '.join(there) or 'none'}. Mend --split.")
+    return dataset.select([row for row, name in enumerate(dataset["split"]) if name == split])
+
+
 def _open_table(path: Path, path_column: str | None) -> tuple[datasets.Dataset, str]:
     if path.suffix.lower() not in TABLE_READERS:
         raise HfGarError(
@@ -246,16 +278,6 @@ def _with_audio_column(table: pd.DataFrame, path_column: str, folder: Path) -> d
     elif AUDIO in table.columns:
         raise HfGarError(f"The table has a column {AUDIO!r} beside {path_column!r}. Rename it, or use --path-column.")
     return datasets.Dataset.from_pandas(table.assign(audio=pd.array(audio, dtype="string")), preserve_index=False)
-
-
-def _load_folder(folder: Path, builder: str) -> Any:
-    """A folder as one of the builders of `datasets` reads it."""
-    if not folder.is_dir():
-        raise HfGarError(f"{folder} is no folder, which {builder} reads. Check the path.")
-    try:
-        return datasets.load_dataset(builder, data_dir=str(folder))
-    except (ValueError, OSError, datasets.exceptions.DatasetGenerationError) as error:
-        raise HfGarError(f"{folder} cannot be read as an {builder}: {error}") from error
 
 
 def _load_from_hub(name: str, config_name: str | None, split: str | None, streaming: bool) -> Any:

@@ -1,0 +1,34 @@
+"""`hf-gar probe`: which layers to fuse for a task."""
+
+import argparse
+from typing import Any
+
+from hf_gar.cli.options import add_model_options, add_task_options, embedding_options, open_task_of
+
+
+def add_command(commands: Any) -> None:
+    parser = commands.add_parser("probe", help="evaluate every layer of a model, and search for those to fuse")
+    parser.set_defaults(run=run)
+    add_task_options(parser)
+    parser.add_argument(
+        "--pairs", choices=["all", "none"], default="all", help="evaluate all pairs, or go on from the best layer"
+    )
+    add_model_options(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    from hf_gar.evaluation.report import format_search
+    from hf_gar.evaluation.run import run_search
+
+    search = run_search(
+        options.model,
+        open_task_of(options),
+        options.output,
+        model_kwargs={} if options.max_length is None else {"max_length": options.max_length},
+        pairs=options.pairs,
+        report=lambda line: print(line, flush=True),
+        **embedding_options(options),
+    )
+    print(format_search(search))
+    print(f"The results are in {options.output}.")
+    return 0

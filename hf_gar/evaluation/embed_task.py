@@ -1,0 +1,117 @@
+"""Embed a task's recordings once, as a job that is kept."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hf_gar.embedding.crop import Crop
+from hf_gar.embedding.job import ERRORS_FILE
+from hf_gar.embedding.normalization import measure_normalization
+from hf_gar.embedding.results import read_job
+from hf_gar.embedding.run import run_job
+from hf_gar.errors import HfGarError
+from hf_gar.evaluation.evaluate import EmbeddedTask
+from hf_gar.evaluation.task_data import AUDIO, FILE_NAME, TaskData, rows_of
+from hf_gar.hub.load import Repository, find_repository
+from hf_gar.models import ASTFusionConfig, ASTFusionFeatureExtractor, FusionConfig
+
+# Of a large task, the filter banks of so many clips are measured, chosen at random, always the same.
+MEASURED_CLIPS = 2000
+
+
+def load_config(model: str | Path, revision: str | None, model_kwargs: dict[str, Any]) -> FusionConfig:
+    """The configuration of a model repository, with some fields replaced."""
+    return find_repository(model, revision).load_config(**model_kwargs)
+
+
+def embed_task(
+    data: TaskData,
+    model: str | Path,
+    job_folder: str | Path,
+    *,
+    revision: str | None = None,
+    model_kwargs: dict[str, Any] | None = None,
+    allow_failures: bool = False,
+    **job_options: Any,
+) -> EmbeddedTask:
+    """Embed a task's recordings, brought to the task's length; where the job is there already, only read it.
+
+    AST runs at the task's length, as in the paper, unless `model_kwargs` says another `max_length`, and normalises by
+    the statistics of the task's training clips: of all clips where there are folds, whose training clips differ.
+
+    Args:
+        data: The task with its recordings.
+        model: A model repository: a folder, or a name on the Hub.
+        job_folder: As of `hf-gar embed`.
+        revision: A branch, tag or commit, for a name on the Hub.
+        model_kwargs: Fields of the model's configuration to replace.
+        allow_failures: Go on without recordings that cannot be embedded.
+        job_options: More arguments of `run_job`, such as `batch_size`, `devices` and `dtype`.
+
+    Raises:
+        HfGarError: The folder holds another job, or recordings could not be embedded.
+    """
+    model_kwargs = dict(model_kwargs or {})
+    repository = find_repository(model, revision)
+    config = repository.load_config(**model_kwargs)
+    seconds = data.task.seconds
+    if seconds is not None and isinstance(config, ASTFusionConfig) and "max_length" not in model_kwargs:
+        model_kwargs["max_length"] = mel_frames(seconds, config)
+    crop = None if seconds is None else Crop(seconds)
+    summary = run_job(
+        data.dataset,
+        model,
+        job_folder,
+        revision=revision,
+        path_column=AUDIO,
+        model_kwargs=model_kwargs,
+        crop=crop,
+        feature_extractor_kwargs=_task_normalization(data, repository, crop),
+        **job_options,
+    )
+    if summary.failed:
+        message = f"{summary.failed} recordings could not be embedded: see {summary.output / ERRORS_FILE}."
+        if not allow_failures or not summary.embedded:
+            raise HfGarError(f"{message} Mend or remove them, or pass --allow-other-counts to go on without them.")
+        print(f"hf-gar: {message}", file=sys.stderr)
+    results = read_job(job_folder)
+    rows = rows_of(list(results.rows[FILE_NAME]), data)
+    parts = results.rows[data.part_column].to_numpy(dtype=str)
+    if (parts != _parts(data)[rows]).any():
+        raise HfGarError(
+            f"{job_folder} was made with another {data.part_column} of the same recordings, which decides where they "
+            "are cut. Choose another --output."
+        )
+    return EmbeddedTask(
+        results.embeddings,
+        data.targets[rows],
+        data.classes,
+        parts,
+        data.part_column == "fold",
+        list(results.rows[FILE_NAME]),
+    )
+
+
+def _task_normalization(data: TaskData, repository: Repository, crop: Crop | None) -> dict[str, float] | None:
+    """The task's own statistics for AST's filter banks; None for the other networks."""
+    extractor = repository.load_feature_extractor()
+    if not isinstance(extractor, ASTFusionFeatureExtractor):
+        return None
+    in_training = (
+        np.flatnonzero(_parts(data) == "train") if data.part_column == "split" else np.arange(len(data.dataset))
+    )
+    chosen = np.random.default_rng(0).permutation(in_training)[:MEASURED_CLIPS]
+    mean, std = measure_normalization(data.dataset.select(np.sort(chosen)), extractor, AUDIO, crop)
+    return {"mean": mean, "std": std}
+
+
+def mel_frames(seconds: float, config: FusionConfig) -> int:
+    """How many frames AST's front end makes of so many seconds: windows of 25 ms that lie within."""
+    window = round(0.025 * config.sampling_rate)
+    return 1 + max(0, round(seconds * config.sampling_rate) - window) // config.hop_length
+
+
+def _parts(data: TaskData) -> np.ndarray:
+    return data.dataset.with_format("numpy")[data.part_column][:].astype(str)

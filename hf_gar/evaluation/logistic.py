@@ -1,0 +1,47 @@
+"""Logistic regression of scikit-learn, as an alternative to the linear probe."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from hf_gar.evaluation.linear_probe import ProbeRun
+from hf_gar.evaluation.metrics import accuracy, mean_average_precision
+from hf_gar.evaluation.optional import import_optional
+from hf_gar.evaluation.partitions import Partition
+
+MAX_ITERATIONS = 1000
+
+
+def train_logistic_probes(
+    embeddings: np.ndarray, targets: np.ndarray, partitions: Sequence[Partition]
+) -> list[ProbeRun]:
+    """Fit a logistic regression to each partition's standardised training clips; the validation clips are only scored.
+
+    Args:
+        embeddings: (clip, D).
+        targets: (clip,) class numbers, or (clip, class), true where a clip has a label: one regression a label.
+        partitions: The training, validation and test clips of each seed and fold.
+    """
+    import_optional("sklearn")
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.multiclass import OneVsRestClassifier
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    runs = []
+    for partition in partitions:
+        regression = LogisticRegression(max_iter=MAX_ITERATIONS, random_state=partition.seed)
+        classifier = make_pipeline(
+            StandardScaler(), OneVsRestClassifier(regression) if targets.ndim == 2 else regression
+        )
+        classifier.fit(embeddings[partition.train], targets[partition.train])
+
+        def scores(clips: np.ndarray, classifier=classifier) -> np.ndarray:
+            outputs = classifier.decision_function(embeddings[clips])
+            # Of two classes, scikit-learn gives one score.
+            return np.stack([-outputs, outputs], axis=1) if outputs.ndim == 1 else outputs
+
+        metric = mean_average_precision if targets.ndim == 2 else accuracy
+        valid_score = metric(scores(partition.valid), targets[partition.valid])
+        runs.append(ProbeRun(partition, 0.0, 0, 0, valid_score, scores(partition.test)))
+    return runs

@@ -1,0 +1,105 @@
+"""An evaluation's results as JSON, Parquet, a printed table and pictures."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from hf_gar.evaluation.evaluate import EmbeddedTask, Evaluation
+from hf_gar.evaluation.layer_search import LayerSearch
+from hf_gar.evaluation.plots import plot_confusion, plot_layers, plot_pairs
+from hf_gar.files import write_errors, write_whole_file
+
+RESULTS_FILE = "results.json"
+RUNS_FILE = "results.parquet"
+CANDIDATES_FILE = "candidates.parquet"
+CONFUSION_FILE = "confusion.png"
+LAYERS_FILE = "layers.png"
+PAIRS_FILE = "pairs.png"
+
+
+def describe_evaluation(evaluation: Evaluation) -> dict[str, Any]:
+    """The scores as what JSON holds; what is not a number becomes null."""
+    return {
+        "metric": evaluation.metric,
+        "test": _finite(evaluation.test.mean),
+        "test_interval_95": [_finite(evaluation.test.low), _finite(evaluation.test.high)],
+        "valid": evaluation.valid,
+        "learning_rate": evaluation.learning_rate,
+        "valid_by_learning_rate": {str(rate): score for rate, score in evaluation.sweep.items()},
+        "per_class": {name: _finite(score) for name, score in evaluation.per_class.items()},
+        "confusion": None if evaluation.confusion is None else evaluation.confusion.tolist(),
+    }
+
+
+def write_evaluation(folder: Path, evaluation: Evaluation, task: EmbeddedTask, about: dict[str, Any]) -> None:
+    """Write an evaluation's results into a folder; `about` says what was evaluated."""
+    _write_table(evaluation.runs, folder / RUNS_FILE)
+    if evaluation.confusion is not None:
+        title = f"{about['task']}, {about['model_name']}"
+        plot_confusion(evaluation.confusion, task.classes, title, folder / CONFUSION_FILE)
+    _write_json(folder / RESULTS_FILE, {**about, **describe_evaluation(evaluation)})
+
+
+def write_search(folder: Path, search: LayerSearch, about: dict[str, Any]) -> None:
+    """Write a search's results into a folder; `about` says what was searched."""
+    metric, title = search.evaluation.metric, f"{about['task']}, {about['model_name']}"
+    candidates = search.candidates.assign(layers=search.candidates["layers"].map(list))
+    _write_table(candidates, folder / CANDIDATES_FILE)
+    _write_table(search.evaluation.runs, folder / RUNS_FILE)
+    plot_layers(search.candidates, metric, title, folder / LAYERS_FILE)
+    if (search.candidates["stage"] == "pair").any():
+        plot_pairs(search.candidates, metric, title, folder / PAIRS_FILE)
+    best = {"best_layers": list(search.best), "dimension": search.dimension, **describe_evaluation(search.evaluation)}
+    _write_json(folder / RESULTS_FILE, {**about, **best, "candidates": candidates.to_dict("records")})
+
+
+def format_evaluation(evaluation: Evaluation) -> str:
+    """The scores of each fold and seed, and their mean, in percent."""
+    table = evaluation.runs.assign(fold=evaluation.runs["fold"].fillna("-"))
+    scores = (100 * table.pivot_table(index="seed", columns="fold", values="test")).round(2)
+    return f"{scores.to_string()}\n{summary_line(evaluation)}"
+
+
+def summary_line(evaluation: Evaluation) -> str:
+    """One line: the metric, the test score with its interval, the validation score, the learning rate."""
+    interval = evaluation.test
+    spread = (
+        "" if math.isnan(interval.low) else f" (95 % interval {100 * interval.low:.2f} to {100 * interval.high:.2f})"
+    )
+    rate = "" if evaluation.learning_rate is None else f", learning rate {evaluation.learning_rate:g}"
+    return (
+        f"test {evaluation.metric} {100 * interval.mean:.2f} %{spread}, validation {100 * evaluation.valid:.2f} %{rate}"
+    )
+
+
+def format_search(search: LayerSearch) -> str:
+    """The best candidates, and the choice with its test score."""
+    top = search.candidates.sort_values("valid", ascending=False).head(10)
+    top = top.assign(
+        layers=top["layers"].map(lambda layers: " ".join(map(str, layers))),
+        valid=(100 * top["valid"]).round(2),
+        test=(100 * top["test"]).round(2),
+    )
+    layers = " ".join(map(str, search.best))
+    return (
+        f"{top.to_string(index=False)}\n"
+        f"best by validation: layers {layers}, dimension {search.dimension}: {summary_line(search.evaluation)}"
+    )
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    write_whole_file(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def _write_table(table: pd.DataFrame, path: Path) -> None:
+    with write_errors(path):
+        temporary = path.with_name(f".{path.name}.tmp")
+        table.to_parquet(temporary)
+        temporary.replace(path)

@@ -1,0 +1,155 @@
+"""From a model and a task to a folder of results: what `hf-gar evaluate` and `hf-gar probe` do."""
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hf_gar.embedding.local_engine import available_devices
+from hf_gar.evaluation.embed_task import embed_task, load_config
+from hf_gar.evaluation.evaluate import (
+    EmbeddedTask,
+    Evaluation,
+    ProbeKind,
+    evaluate_embeddings,
+    parse_learning_rates,
+)
+from hf_gar.evaluation.layer_search import LayerSearch, Pairs, layer_slices, probed_layers, search_layers
+from hf_gar.evaluation.optional import import_optional
+from hf_gar.evaluation.partitions import SEEDS
+from hf_gar.evaluation.report import write_evaluation, write_search
+from hf_gar.evaluation.task_data import TaskData
+from hf_gar.models import FusionConfig
+
+EMBEDDINGS = "embeddings"
+
+
+def run_evaluation(
+    model: str | Path,
+    data: TaskData,
+    output: str | Path,
+    *,
+    revision: str | None = None,
+    model_kwargs: dict[str, Any] | None = None,
+    learning_rate: str | None = None,
+    probe: ProbeKind = "linear",
+    seeds: Sequence[int] = SEEDS,
+    devices: Sequence[str] | None = None,
+    **embedding_options: Any,
+) -> Evaluation:
+    """Evaluate a model on a task, and write embeddings, results and pictures into a folder.
+
+    The same call again computes no embedding again.
+
+    Args:
+        model: A model repository: a folder, or a name on the Hub.
+        data: The task with its recordings.
+        output: The folder; its "embeddings" is the embedding job.
+        revision: A branch, tag or commit, for a name on the Hub.
+        model_kwargs: Fields of the model's configuration to replace, such as {"fusion_layers": None}.
+        learning_rate: A number, or "sweep" to choose on the validation clips; by default the paper's.
+        probe: "linear" or "logistic".
+        seeds: Of the runs.
+        devices: As in `run_job`; the probes are trained on the first.
+        embedding_options: More arguments of `embed_task`.
+    """
+    _require_libraries()
+    config = load_config(model, revision, model_kwargs or {})
+    rates = parse_learning_rates(learning_rate, data.task.learning_rate(config))
+    output = Path(output)
+    began = time.perf_counter()
+    task = embed_task(
+        data,
+        model,
+        output / EMBEDDINGS,
+        revision=revision,
+        model_kwargs=model_kwargs,
+        devices=devices,
+        **embedding_options,
+    )
+    embedded = time.perf_counter()
+    evaluation = evaluate_embeddings(task, rates, seeds=seeds, probe=probe, device=_probe_device(devices))
+    about = {
+        **_describe(model, config, data, task, seeds),
+        "layers": None if config.fusion_layers is None else list(config.fused_layers),
+        "probe": probe,
+        "embedding_s": round(embedded - began, 2),
+        "training_s": round(time.perf_counter() - embedded, 2),
+    }
+    write_evaluation(output, evaluation, task, about)
+    return evaluation
+
+
+def run_search(
+    model: str | Path,
+    data: TaskData,
+    output: str | Path,
+    *,
+    revision: str | None = None,
+    model_kwargs: dict[str, Any] | None = None,
+    learning_rate: str | None = None,
+    pairs: Pairs = "all",
+    seeds: Sequence[int] = SEEDS,
+    devices: Sequence[str] | None = None,
+    report: Callable[[str], None] = lambda line: None,
+    **embedding_options: Any,
+) -> LayerSearch:
+    """Search for the layers to fuse for a task, and write embeddings, results and pictures into a folder.
+
+    The arguments are those of `run_evaluation` and `search_layers`; all layers that the repository holds are searched.
+    """
+    _require_libraries()
+    held = load_config(model, revision, {**(model_kwargs or {})})
+    model_kwargs = {**(model_kwargs or {}), "fusion_layers": list(probed_layers(held))}
+    config = load_config(model, revision, model_kwargs)
+    rates = parse_learning_rates(learning_rate, data.task.learning_rate(config))
+    output = Path(output)
+    began = time.perf_counter()
+    task = embed_task(
+        data,
+        model,
+        output / EMBEDDINGS,
+        revision=revision,
+        model_kwargs=model_kwargs,
+        devices=devices,
+        **embedding_options,
+    )
+    embedded = time.perf_counter()
+    search = search_layers(
+        task, layer_slices(config), rates, pairs=pairs, seeds=seeds, device=_probe_device(devices), report=report
+    )
+    about = {
+        **_describe(model, config, data, task, seeds),
+        "searched_layers": list(config.fused_layers),
+        "embedding_s": round(embedded - began, 2),
+        "search_s": round(time.perf_counter() - embedded, 2),
+    }
+    write_search(output, search, about)
+    return search
+
+
+def _require_libraries() -> None:
+    """Fail before the work rather than after it."""
+    for module in ("matplotlib", "scipy"):
+        import_optional(module)
+
+
+def _probe_device(devices: Sequence[str] | None) -> str:
+    return (devices or available_devices())[0]
+
+
+def _describe(
+    model: str | Path, config: FusionConfig, data: TaskData, task: EmbeddedTask, seeds: Sequence[int]
+) -> dict[str, Any]:
+    return {
+        "task": data.task.name,
+        "model": str(model),
+        "model_name": config.model_type if config.fusion_layers else config.model_type.removesuffix("-fusion"),
+        "embedding_size": task.embeddings.shape[1],
+        "clips": len(task.embeddings),
+        "classes": len(task.classes),
+        "seconds": data.task.seconds,
+        "seeds": list(seeds),
+    }

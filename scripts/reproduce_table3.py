@@ -1,0 +1,105 @@
+"""Reproduce table III of the paper: three models, fused and unfused, over nine tasks; the paper's numbers beside ours.
+
+    python scripts/reproduce_table3.py --models MODELS --data DATA --output OUTPUT
+
+MODELS holds the repositories vggish-fusion, cnn14-fusion and ast-fusion, exported with `--all-layers`; DATA a folder
+for each task, such as esc50, as `hf-gar prepare` makes it. What is not there is left out. The same command again goes
+on where it was: embeddings and results that are in OUTPUT are not computed again.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import pandas as pd
+
+from hf_gar.evaluation.report import RESULTS_FILE
+from hf_gar.evaluation.run import run_evaluation
+from hf_gar.evaluation.task_data import open_task
+from hf_gar.evaluation.tasks import TASKS
+
+COLUMNS = ["esc50", "us8k", "spcv2", "vc1", "voxforge", "cremad", "gtzan", "nsynth", "surge"]
+# Accuracy in percent, as printed in table III of arXiv 2205.08138.
+PAPER = {
+    "vggish": [68.2, 75.1, 14.3, 9.0, 75.7, 44.4, 75.3, 53.9, 8.8],
+    "vggish-fusion": [86.5, 80.9, 91.4, 54.5, 91.6, 59.3, 70.8, 73.6, 33.3],
+    "cnn14": [90.1, 82.0, 51.4, 8.0, 75.0, 50.7, 79.7, 66.0, 10.4],
+    "cnn14-fusion": [93.0, 85.8, 91.3, 50.6, 90.5, 59.0, 77.4, 73.8, 32.4],
+    "ast": [93.5, 85.5, 71.8, 16.5, 81.2, 57.9, 84.3, 73.2, 25.8],
+    "ast-fusion": [94.2, 85.5, 80.4, 24.9, 87.6, 60.7, 82.9, 77.6, 34.6],
+}
+MODELS = ("vggish-fusion", "cnn14-fusion", "ast-fusion")
+
+
+def evaluate_all(options: argparse.Namespace) -> dict[tuple[str, str], dict]:
+    """The results of each (model, task) that is there."""
+    results = {}
+    for name in COLUMNS:
+        if not (options.data / name).is_dir():
+            print(f"{name}: not in {options.data}, left out", flush=True)
+            continue
+        data = open_task(options.data / name, name, allow_other_counts=options.allow_other_counts)
+        for repository in MODELS:
+            if not (options.models / repository).is_dir():
+                print(f"{repository}: not in {options.models}, left out", flush=True)
+                continue
+            for variant in (repository.removesuffix("-fusion"), repository):
+                output = options.output / name / variant
+                if not (output / RESULTS_FILE).exists():
+                    run_evaluation(
+                        options.models / repository,
+                        data,
+                        output,
+                        model_kwargs={} if variant == repository else {"fusion_layers": None},
+                        devices=options.device,
+                        dtype=options.dtype,
+                        batch_size=options.batch_size,
+                        allow_failures=options.allow_other_counts,
+                    )
+                results[variant, name] = json.loads((output / RESULTS_FILE).read_text(encoding="utf-8"))
+                found = results[variant, name]
+                print(
+                    f"{name} {variant}: {100 * found['test']:.1f} % (embedding {found['embedding_s']:.0f} s, training "
+                    f"{found['training_s']:.0f} s)",
+                    flush=True,
+                )
+    return results
+
+
+def compare(results: dict[tuple[str, str], dict]) -> pd.DataFrame:
+    """A table of three lines a model: the paper's numbers, ours, and the differences."""
+    lines = {}
+    for variant, numbers in PAPER.items():
+        paper = pd.Series(numbers, index=COLUMNS)
+        ours = pd.Series({name: 100 * found["test"] for (model, name), found in results.items() if model == variant})
+        ours = ours.reindex(COLUMNS).astype(float)
+        lines[variant, "paper"] = _with_average(paper)
+        lines[variant, "here"] = _with_average(ours)
+        lines[variant, "difference"] = lines[variant, "here"] - lines[variant, "paper"]
+    table = pd.DataFrame(lines).T
+    return table.rename(columns={name: TASKS[name].title for name in COLUMNS})
+
+
+def _with_average(scores: pd.Series) -> pd.Series:
+    """The scores and, where none is missing, their average."""
+    return pd.concat([scores, pd.Series({"average": scores.mean(skipna=False)})])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", type=Path, required=True, help="the folder with the three repositories")
+    parser.add_argument("--data", type=Path, required=True, help="the folder with a folder for each task")
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--device", nargs="+")
+    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--allow-other-counts", action="store_true", help="take incomplete tasks")
+    options = parser.parse_args()
+    table = compare(evaluate_all(options))
+    options.output.mkdir(parents=True, exist_ok=True)
+    table.to_csv(options.output / "table3.csv")
+    print(table.round(1).to_string(na_rep="-"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,129 @@
+"""From recordings to results, with tiny untrained models."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+from PIL import Image
+
+from hf_gar import HfGarError
+from hf_gar.cli import main
+from hf_gar.embedding.results import read_job
+from hf_gar.evaluation import optional
+from hf_gar.evaluation.embed_task import embed_task, mel_frames
+from hf_gar.evaluation.layer_search import choose_dimensions, layer_slices
+from hf_gar.evaluation.run import run_evaluation, run_search
+from hf_gar.evaluation.task_data import open_task
+from hf_gar.models import ASTFusionConfig
+from tests.conftest import save_tiny
+
+
+@pytest.fixture(scope="module")
+def tones(tmp_path_factory):
+    """Tones of three pitches in noise: 36 clips of three classes and three folds."""
+    folder = tmp_path_factory.mktemp("tones")
+    generator = np.random.default_rng(0)
+    rows = ["file_name,label,fold"]
+    for index in range(36):
+        pitch = (300, 1000, 3000)[index % 3]
+        wave = 0.3 * np.sin(2 * np.pi * pitch * np.arange(24000) / 16000) + 0.02 * generator.normal(size=24000)
+        soundfile.write(folder / f"{index}.wav", wave, 16000)
+        rows.append(f"{index}.wav,{pitch} Hz,{index // 3 % 3}")
+    (folder / "metadata.csv").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cnn14(tmp_path_factory):
+    return save_tiny("cnn14-fusion", tmp_path_factory.mktemp("model") / "cnn14")
+
+
+def test_an_evaluation_from_the_command_line(tones, cnn14, tmp_path, capsys):
+    command = ["evaluate", "--model", str(cnn14), "--data", str(tones), "--seconds", "1", "--lr", "0.01"]
+    command += ["--seeds", "1", "2", "--output", str(tmp_path)]
+    assert main(command) == 0
+    printed = capsys.readouterr().out
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["test"] > 0.8
+    assert f"test accuracy {100 * results['test']:.2f} %" in printed
+    assert (results["task"], results["layers"], results["clips"]) == (tones.name, [3, 6], 36)
+    runs = pd.read_parquet(tmp_path / "results.parquet")
+    assert len(runs) == 6
+    assert runs["test"].mean() == pytest.approx(results["test"])
+    assert np.sum(results["confusion"]) == 72
+    assert np.asarray(Image.open(tmp_path / "confusion.png").convert("L")).std() > 10  # something is drawn
+    # Every clip is brought to 1 s, and embedded once.
+    assert set(read_job(tmp_path / "embeddings").rows["duration_s"]) == {1.0}
+    part = next((tmp_path / "embeddings").glob("part-*"))
+    before = part.stat().st_mtime_ns
+    assert main([*command, "--probe", "logistic"]) == 0
+    assert part.stat().st_mtime_ns == before
+    assert json.loads((tmp_path / "results.json").read_text())["probe"] == "logistic"
+    assert main([*command, "--fusion-layers", "2"]) == 1
+    assert "holds another job: fusion_layers is [3, 6] there, [2] now" in capsys.readouterr().err
+    command[command.index("--seconds") + 1] = "1.5"
+    assert main(command) == 1
+    assert "holds another job: crop is" in capsys.readouterr().err
+
+
+def test_probing_from_the_command_line(tones, cnn14, tmp_path, capsys):
+    command = ["probe", "--model", str(cnn14), "--data", str(tones), "--lr", "0.01", "--seeds", "1"]
+    assert main([*command, "--output", str(tmp_path)]) == 0
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["searched_layers"] == [1, 2, 3, 4, 5, 6]
+    layers = " ".join(map(str, results["best_layers"]))
+    assert f"best by validation: layers {layers}, dimension {results['dimension']}" in capsys.readouterr().out
+    candidates = pd.read_parquet(tmp_path / "candidates.parquet")
+    assert (candidates["stage"].value_counts()[["layer", "pair"]] == [6, 15]).all()
+    for name in ("layers.png", "pairs.png"):
+        assert np.asarray(Image.open(tmp_path / name).convert("L")).std() > 10
+
+
+def test_one_pass_gives_every_layers_embedding(tones, repository, model, tmp_path):
+    data = open_task(tones, seconds=1)
+    layers = [layer for layer in model.config.valid_layers if layer <= model.config.depth]
+    task = embed_task(data, repository, tmp_path / "all", model_kwargs={"fusion_layers": layers})
+    slices = layer_slices(type(model.config)(**{**model.config.to_dict(), "fusion_layers": layers}))
+    for layer in (layers[0], layers[-2]):
+        alone = embed_task(data, repository, tmp_path / str(layer), model_kwargs={"fusion_layers": [layer]})
+        found = choose_dimensions(task, slices, [layer]).embeddings
+        np.testing.assert_allclose(found, alone.embeddings, rtol=1e-4, atol=1e-5 * np.abs(alone.embeddings).max())
+
+
+def test_ast_runs_at_the_tasks_length(tones, tmp_path):
+    repository = save_tiny("ast-fusion", tmp_path / "ast")
+    embed_task(open_task(tones, seconds=1), repository, tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "job.json").read_text())["max_length"] == 98
+    assert mel_frames(30, ASTFusionConfig()) == 2998
+
+
+def test_recordings_that_cannot_be_embedded(tones, cnn14, tmp_path):
+    table = pd.read_csv(tones / "metadata.csv")
+    bad = table.replace("5.wav", "gone.wav").assign(file_name=lambda rows: str(tones) + "/" + rows["file_name"])
+    bad.to_csv(tmp_path / "bad.csv", index=False)
+    data = open_task(tmp_path / "bad.csv")
+    with pytest.raises(HfGarError, match=r"1 recordings could not be embedded: see .*errors\.jsonl"):
+        run_evaluation(cnn14, data, tmp_path / "out")
+    run_evaluation(cnn14, data, tmp_path / "out", allow_failures=True, seeds=[1], learning_rate="0.01")
+    assert json.loads((tmp_path / "out" / "results.json").read_text())["clips"] == 35
+
+
+def test_other_folds_of_the_same_recordings_are_refused(tones, cnn14, tmp_path):
+    embed_task(open_task(tones), cnn14, tmp_path / "out")
+    data = open_task(tones)
+    moved = data.dataset.remove_columns("fold").add_column("fold", ["7"] * 36)
+    with pytest.raises(HfGarError, match="was made with another fold of the same recordings"):
+        embed_task(type(data)(data.task, moved, data.classes, data.targets), cnn14, tmp_path / "out")
+
+
+@pytest.mark.parametrize("run", [run_evaluation, run_search])
+def test_missing_libraries_are_told_before_the_work(run, tones, cnn14, tmp_path, monkeypatch):
+    def missing(module):
+        raise ModuleNotFoundError(f"No module named {module!r}")
+
+    monkeypatch.setattr(optional, "import_module", missing)
+    with pytest.raises(ImportError, match=r'matplotlib is missing: pip install "hf_gar\[evaluation\]"'):
+        run(cnn14, open_task(tones), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
