@@ -21,6 +21,8 @@ from hf_gar.files import replace_when_whole
 # Recordings that are embedded and then written together: they, and no more, are in memory.
 ROWS_AT_ONCE = 1024
 ROWS_AT_ONCE_WITH_FRAMES = 32
+# What a recording is called by, in an error: the second is WebDataset's.
+NAME_COLUMNS = ("file_name", "__key__")
 # The column of failures, which is not stored, and the part's metadata that is.
 FAILURE = "failure"
 METADATA_KEY = b"hf_gar"
@@ -155,7 +157,8 @@ def _embed_table(table: pa.Table, embedder: AudioEmbedder, on_prepared: Callable
     sources = table[embedder.audio_column].to_pylist()
     splits = table["split"].to_pylist() if "split" in table.column_names else None
     results = embedder.embed(sources, splits=splits, on_prepared=on_prepared)
-    names = table["file_name"].to_pylist() if "file_name" in table.column_names else map(_path, sources)
+    named_by = next((name for name in NAME_COLUMNS if name in table.column_names), None)
+    names = map(_path, sources) if named_by is None else table[named_by].to_pylist()
     failures = [
         None if isinstance(result, Embedding) else {"file": name, "reason": str(result)}
         for result, name in zip(results, names, strict=True)

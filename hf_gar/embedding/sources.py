@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import tarfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -142,22 +143,16 @@ def _open(
         },
     )
     if is_tar:
-        _require_files(paths)
-        tars = datasets.load_dataset("webdataset", data_files=sorted(names), split="train", streaming=True)
-        return _with_column(tars, name, path_column)
+        return _open_tars(paths, path_column)
     if audiofolder:
         return _open_audiofolder(path, split), AUDIO
     if not is_local:
         return _one_split(_load_from_hub(name, config_name, split, streaming), name, split, path_column)
     if is_saved:
         return _one_split(_read(path, datasets.load_from_disk), name, split, path_column)
-    if path.is_dir() and len(paths) == 1:
-        return _open_folder(path), AUDIO
-    if len(paths) == 1 and path.suffix.lower() not in AUDIO_SUFFIXES:
+    if len(paths) == 1 and path.is_file() and path.suffix.lower() not in AUDIO_SUFFIXES:
         return _open_table(path, path_column)
-    table = pd.DataFrame({"file_name": names})
-    _refuse_duplicates(table, "The list of files")
-    return _with_audio_column(table, "file_name", Path()), AUDIO
+    return _open_folder(path) if path.is_dir() and len(paths) == 1 else _open_files(names), AUDIO
 
 
 def _refuse_options_that_do_not_apply(name: str, refused: dict[str, bool]) -> None:
@@ -166,10 +161,32 @@ def _refuse_options_that_do_not_apply(name: str, refused: dict[str, bool]) -> No
             raise HfGarError(f"{name} is not a source that {option} applies to. Leave {option} out.")
 
 
-def _require_files(paths: Sequence[Path]) -> None:
+def _open_tars(paths: Sequence[Path], path_column: str | None) -> tuple[datasets.IterableDataset, str]:
+    """WebDataset tar files, each a shard, streamed: nothing of them is unpacked onto the disk."""
     for path in paths:
         if not path.is_file():
             raise HfGarError(f"{path}: there is no such file. Check the path.")
+    options = {"data_files": sorted(map(str, paths)), "split": "train", "streaming": True}
+    try:
+        inferred = datasets.load_dataset("webdataset", **options).features
+        # As bytes: a column of the type Audio would be encoded row by row, which takes torchcodec.
+        features = {
+            name: datasets.Value("binary") if isinstance(feature, datasets.Audio) else feature
+            for name, feature in inferred.items()
+        }
+        tars = datasets.load_dataset("webdataset", features=datasets.Features(features), **options)
+    except (ValueError, OSError, tarfile.TarError) as error:
+        raise HfGarError(f"{paths[0]} cannot be read as WebDataset tar files: {error}") from error
+    audio = [name for name, feature in inferred.items() if isinstance(feature, datasets.Audio)]
+    if path_column is None and len(audio) != 1:
+        raise HfGarError(f"{paths[0]} has {len(audio)} columns with recordings. Name one (--path-column).")
+    return tars, path_column or audio[0]
+
+
+def _open_files(names: Sequence[str]) -> datasets.Dataset:
+    table = pd.DataFrame({"file_name": names})
+    _refuse_duplicates(table, "The list of files")
+    return _with_audio_column(table, "file_name", Path())
 
 
 def _refuse_duplicates(table: pd.DataFrame, name: str) -> None:
@@ -308,9 +325,6 @@ def _one_split(
 def _with_column(
     dataset: datasets.Dataset | datasets.IterableDataset, name: str, path_column: str | None
 ) -> tuple[datasets.Dataset | datasets.IterableDataset, str]:
-    if isinstance(dataset, datasets.IterableDataset) and dataset.features is None:
-        # Of the first rows; the result has them as its features, which nothing public gives it.
-        dataset = dataset._resolve_features()
     return dataset, _require_audio_column(dataset, name, path_column)
 
 

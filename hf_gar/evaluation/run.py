@@ -5,8 +5,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from hf_gar.embedding.local_engine import available_devices
 from hf_gar.evaluation.embed_task import embed_task, load_config
 from hf_gar.evaluation.evaluate import (

@@ -1,14 +1,32 @@
+import io
+import shutil
+import tarfile
+from pathlib import Path
+
 import datasets
+import numpy as np
 import pandas as pd
 import pytest
+import soundfile
 
 from hf_gar import HfGarError
 from hf_gar.embedding import sources
+from hf_gar.embedding.publish import push_dataset
+from hf_gar.embedding.results import read_job
+from hf_gar.embedding.run import run_job
+from tests.conftest import relative_error, save_tiny
+from tests.hub.local_hub import LocalHub
 
 
 def open_source(*arguments, **options):
     source = sources.open_source(*arguments, **options)
     return source.dataset, source.audio_column
+
+
+@pytest.fixture(scope="module")
+def repository_of_one(tmp_path_factory) -> Path:
+    """One model will do: sources do not differ between them."""
+    return save_tiny("vggish-fusion", tmp_path_factory.mktemp("repository") / "vggish")
 
 
 CLIPS = ["clip0.wav", "clip1.flac", "clip2.ogg", "clip3.mp3", "clip4.wav", "clip5.wav"]
@@ -111,3 +129,93 @@ def test_mistakes_are_named(tmp_path):
     (tmp_path / "broken.parquet").write_text("not parquet")
     with pytest.raises(HfGarError, match=r"broken\.parquet cannot be read as a table"):
         open_source([tmp_path / "broken.parquet"])
+
+
+def test_json_lines(recordings):
+    path = recordings / "table.jsonl"
+    path.write_text('{"path": "clip0.wav", "tags": ["a", "b"]}\n{"path": "clip1.flac", "tags": []}\n')
+    dataset, column = open_source([path])
+    assert dataset[0] == {"path": "clip0.wav", "tags": ["a", "b"], column: str(recordings / "clip0.wav")}
+
+
+def test_an_audiofolder(recordings, tmp_path):
+    folder = tmp_path / "folder"
+    for split, label, name in [("train", "dog", "a.wav"), ("train", "cat", "b.wav"), ("test", "dog", "a.wav")]:
+        (folder / split / label).mkdir(parents=True, exist_ok=True)
+        shutil.copy(recordings / "clip0.wav", folder / split / label / name)
+    dataset, _ = open_source([folder], audiofolder=True)
+    found = list(zip(dataset["file_name"], dataset["label"], dataset["split"], strict=True))
+    assert found == [
+        ("test/dog/a.wav", "dog", "test"),
+        ("train/cat/b.wav", "cat", "train"),
+        ("train/dog/a.wav", "dog", "train"),
+    ]
+    assert open_source([folder], audiofolder=True, split="train")[0].num_rows == 2
+    with pytest.raises(HfGarError, match="no split 'dev', only test, train"):
+        open_source([folder], audiofolder=True, split="dev")
+
+
+def test_the_same_recording_twice(recordings):
+    with pytest.raises(HfGarError, match=r"names 1 recordings twice, as .*clip0\.wav"):
+        open_source([recordings / "clip0.wav", recordings / "clip0.wav"])
+    (recordings / "metadata.csv").write_text("file_name,label\nclip0.wav,1\nclip0.wav,2\n")
+    with pytest.raises(HfGarError, match=r"metadata\.csv names 1 recordings twice"):
+        open_source([recordings])
+    (recordings / "table.csv").write_text("file_name,label\nclip0.wav,1\nclip0.wav,2\n")
+    assert open_source([recordings / "table.csv"])[0].num_rows == 2  # rows of a table are rows
+
+
+def write_tars(recordings, folder) -> list[Path]:
+    """Two WebDataset tar files with the six recordings as WAV, and a label each."""
+    paths = []
+    for number in range(2):
+        paths.append(folder / f"shard-{number}.tar")
+        with tarfile.open(paths[-1], "w") as tar:
+            for index in range(3 * number, 3 * number + 3):
+                waveform, rate = soundfile.read(next(recordings.glob(f"clip{index}.*")))
+                content = io.BytesIO()
+                soundfile.write(content, waveform, rate, format="WAV")
+                for suffix, data in (("wav", content.getvalue()), ("json", b'{"label": %d}' % index)):
+                    info = tarfile.TarInfo(f"clip{index}.{suffix}")
+                    info.size = len(data)
+                    tar.addfile(info, io.BytesIO(data))
+    return paths
+
+
+def test_webdataset_tars_are_streamed(recordings, repository_of_one, tmp_path):
+    tars = write_tars(recordings, tmp_path)
+    status = run_job(tars, repository_of_one, tmp_path / "out")
+    assert (status.num_parts, status.embedded, status.failed) == (2, 6, 0)
+    found = read_job(tmp_path / "out")
+    assert [row["label"] for row in found.rows["json"]] == list(range(6))
+    run_job([recordings], repository_of_one, tmp_path / "files")
+    # The MP3 went through 16-bit WAV: near, not equal.
+    assert relative_error(found.embeddings, read_job(tmp_path / "files").embeddings) < 1e-2
+    with pytest.raises(HfGarError, match="cut at its files, of which it has 2"):
+        run_job(tars, repository_of_one, tmp_path / "more", num_parts=3)
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_dataset_on_the_hub_and_back(streaming, recordings, repository_of_one, tmp_path, monkeypatch):
+    """A job of a dataset on the Hub, published again as embeddings and loaded from there."""
+    with LocalHub(tmp_path / "hub", organizations=("org",)) as hub:
+        hub.patch(monkeypatch)
+        monkeypatch.setattr(datasets.config, "HF_ENDPOINT", hub.endpoint)
+        rows = [{"bytes": path.read_bytes(), "path": path.name} for path in sorted(recordings.glob("clip*"))]
+        sounds = datasets.Dataset.from_dict({"audio": rows, "label": list(range(6))})
+        sounds.cast_column("audio", datasets.Audio(decode=False)).push_to_hub("org/sounds", "first", split="train")
+        options = {"config_name": "first", "split": "train", "streaming": streaming}
+        status = run_job(["org/sounds"], repository_of_one, tmp_path / "out", **options)
+        assert (status.embedded, status.failed) == (6, 0)
+        push_dataset(tmp_path / "out", "org/embeddings", license_id="cc-by-4.0")
+        card = hub.files("org/embeddings", repo_type="dataset")["README.md"].decode()
+        assert "license: cc-by-4.0" in card
+        assert str(tmp_path) not in card.replace(str(repository_of_one), "")
+        loaded = datasets.load_dataset("org/embeddings", split="train", cache_dir=str(tmp_path / "cache"))
+        expected = read_job(tmp_path / "out")
+        assert (np.array(loaded["embedding"][:], np.float32) == expected.embeddings).all()
+        assert list(loaded["label"]) == list(range(6))
+        with pytest.raises(HfGarError, match="org/sounds holds something else"):
+            push_dataset(tmp_path / "out", "org/sounds")
+        with pytest.raises(HfGarError, match=r"org/gone is .*no"):
+            open_source(["org/gone"])

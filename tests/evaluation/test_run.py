@@ -42,6 +42,7 @@ def cnn14(tmp_path_factory):
 
 def test_an_evaluation_from_the_command_line(tones, cnn14, tmp_path, capsys):
     command = ["evaluate", "--model", str(cnn14), "--data", str(tones), "--seconds", "1", "--lr", "0.01"]
+    command += ["--dtype", "float32"]
     command += ["--seeds", "1", "2", "--output", str(tmp_path)]
     assert main(command) == 0
     printed = capsys.readouterr().out
