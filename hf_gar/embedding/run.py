@@ -144,6 +144,5 @@ def _run_parts(
 
 
 def default_decoders(num_devices: int) -> int:
-    """Processes that decode for each device: one keeps a processor's model busy, a GPU takes more."""
-    processors = os.cpu_count() or 1
-    return max(1, min(MAX_DECODERS, processors // (2 * num_devices)))
+    """Processes that decode for each device: together as many as there are processors, up to a bound."""
+    return max(1, min(MAX_DECODERS, (os.cpu_count() or 1) // num_devices))

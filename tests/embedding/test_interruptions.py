@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import psutil
 import pyarrow.parquet as pq
 import pytest
 import soundfile
@@ -93,8 +94,6 @@ def test_kill_9_at_random_moments(source, kills, parts, repository, tmp_path, re
     [("table", 1, 4), pytest.param("real_table", 10, 16, marks=[pytest.mark.slow, pytest.mark.timeout(3000)])],
 )
 def test_ray_loses_workers(source, kills, parts, repository, tmp_path, request):
-    pytest.importorskip("ray")
-    psutil = pytest.importorskip("psutil")
     table = request.getfixturevalue(source)
     run_job([table], repository, tmp_path / "local", num_parts=parts)
     arguments = command(table, repository, tmp_path / "ray", "--engine", "ray", "--workers", 2, "--num-parts", parts)
