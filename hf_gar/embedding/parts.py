@@ -23,6 +23,8 @@ ROWS_AT_ONCE = 1024
 ROWS_AT_ONCE_WITH_FRAMES = 32
 # What a recording is called by, in an error: the second is WebDataset's.
 NAME_COLUMNS = ("file_name", "__key__")
+# The columns of floats.
+ARRAY_COLUMNS = ("embedding", "frame_embeddings", "frame_times")
 # The column of failures, which is not stored, and the part's metadata that is.
 FAILURE = "failure"
 METADATA_KEY = b"hf_gar"
@@ -79,7 +81,7 @@ def write_part(
     schema = _schema(rows.features, embedder)
     failures: list[Failure] = []
     done = embedded = 0
-    with replace_when_whole(path) as temporary, pq.ParquetWriter(temporary, schema) as writer:
+    with replace_when_whole(path) as temporary, _open_writer(temporary, schema) as writer:
         for table in _embedded_tables(rows, embedder, on_prepared):
             failures += _failures(table, done)
             if strict and failures:
@@ -118,7 +120,7 @@ def retry_failures(
     new_rows = np.setdiff1d(failed, [failure.row for failure in failures])
     old_rows = np.setdiff1d(np.arange(info.embedded + len(failed)), failed)
     merged = pa.concat_tables([pq.read_table(path).cast(schema), good])
-    with replace_when_whole(path) as temporary, pq.ParquetWriter(temporary, schema) as writer:
+    with replace_when_whole(path) as temporary, _open_writer(temporary, schema) as writer:
         writer.write_table(merged.take(np.argsort(np.concatenate([old_rows, new_rows]))))
         _write_metadata(writer, failures)
     return PartInfo(len(merged), tuple(failures))
@@ -196,6 +198,12 @@ def _failures(table: pa.Table, first_row: int) -> list[Failure]:
         for index, failure in enumerate(table[FAILURE].to_pylist())
         if failure is not None
     ]
+
+
+def _open_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
+    """Embeddings have no values that repeat: a dictionary of them would only take time."""
+    repeating = [name for name in schema.names if name not in ARRAY_COLUMNS]
+    return pq.ParquetWriter(path, schema, use_dictionary=repeating)
 
 
 def _write_metadata(writer: pq.ParquetWriter, failures: list[Failure]) -> None:

@@ -9,9 +9,8 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from hf_gar.embedding.job import part_path, read_description, read_status
+from hf_gar.embedding.parts import ARRAY_COLUMNS
 from hf_gar.errors import HfGarError
-
-ARRAYS = ("embedding", "frame_embeddings", "frame_times")
 
 
 @dataclass(frozen=True)
@@ -53,5 +52,5 @@ def read_job(folder: str | Path) -> JobResults:
         block = table["embedding"].combine_chunks().flatten().to_numpy().reshape(-1, dimension)
         embeddings[first : first + len(block)] = block
         first += len(block)
-        rows.append(table.drop_columns([name for name in table.column_names if name in ARRAYS]).to_pandas())
+        rows.append(table.drop_columns([name for name in table.column_names if name in ARRAY_COLUMNS]).to_pandas())
     return JobResults(folder, description, pd.concat(rows, ignore_index=True), embeddings)
