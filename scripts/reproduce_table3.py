@@ -17,18 +17,14 @@ from hf_gar.evaluation.report import RESULTS_FILE
 from hf_gar.evaluation.run import run_evaluation
 from hf_gar.evaluation.task_data import open_task
 from hf_gar.evaluation.tasks import TASKS
+from hf_gar.hub.paper import PAPER_MODELS, PAPER_TASKS
 
-COLUMNS = ["esc50", "us8k", "spcv2", "vc1", "voxforge", "cremad", "gtzan", "nsynth", "surge"]
-# Accuracy in percent, as printed in table III of arXiv 2205.08138.
+COLUMNS = list(PAPER_TASKS)
 PAPER = {
-    "vggish": [68.2, 75.1, 14.3, 9.0, 75.7, 44.4, 75.3, 53.9, 8.8],
-    "vggish-fusion": [86.5, 80.9, 91.4, 54.5, 91.6, 59.3, 70.8, 73.6, 33.3],
-    "cnn14": [90.1, 82.0, 51.4, 8.0, 75.0, 50.7, 79.7, 66.0, 10.4],
-    "cnn14-fusion": [93.0, 85.8, 91.3, 50.6, 90.5, 59.0, 77.4, 73.8, 32.4],
-    "ast": [93.5, 85.5, 71.8, 16.5, 81.2, 57.9, 84.3, 73.2, 25.8],
-    "ast-fusion": [94.2, 85.5, 80.4, 24.9, 87.6, 60.7, 82.9, 77.6, 34.6],
+    variant: numbers
+    for name, model in PAPER_MODELS.items()
+    for variant, numbers in ((name.removesuffix("-fusion"), model.unfused), (name, model.fused))
 }
-MODELS = ("vggish-fusion", "cnn14-fusion", "ast-fusion")
 
 
 def evaluate_all(options: argparse.Namespace) -> dict[tuple[str, str], dict]:
@@ -39,7 +35,7 @@ def evaluate_all(options: argparse.Namespace) -> dict[tuple[str, str], dict]:
             print(f"{name}: not in {options.data}, left out", flush=True)
             continue
         data = open_task(options.data / name, name, allow_other_counts=options.allow_other_counts)
-        for repository in MODELS:
+        for repository in PAPER_MODELS:
             if not (options.models / repository).is_dir():
                 print(f"{repository}: not in {options.models}, left out", flush=True)
                 continue
@@ -70,7 +66,7 @@ def compare(results: dict[tuple[str, str], dict]) -> pd.DataFrame:
     """A table of three lines a model: the paper's numbers, ours, and the differences."""
     lines = {}
     for variant, numbers in PAPER.items():
-        paper = pd.Series(numbers, index=COLUMNS)
+        paper = pd.Series(numbers)
         ours = pd.Series({name: 100 * found["test"] for (model, name), found in results.items() if model == variant})
         ours = ours.reindex(COLUMNS).astype(float)
         lines[variant, "paper"] = _with_average(paper)
@@ -92,7 +88,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--device", nargs="+")
     parser.add_argument("--dtype", default="float32")
-    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--batch-size", type=int)
     parser.add_argument("--allow-other-counts", action="store_true", help="take incomplete tasks")
     options = parser.parse_args()
     table = compare(evaluate_all(options))

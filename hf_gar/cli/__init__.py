@@ -5,11 +5,11 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from hf_gar.cli import embed, evaluate, export, prepare, probe, push, push_dataset, status
+from hf_gar.cli import card, embed, evaluate, export, prepare, probe, push, push_dataset, status
 from hf_gar.cli import map as draw_map
 from hf_gar.errors import HfGarError
 
-COMMANDS = (export, push, embed, status, push_dataset, draw_map, prepare, evaluate, probe)
+COMMANDS = (export, push, embed, status, push_dataset, draw_map, prepare, evaluate, probe, card)
 FAILED = 1
 INTERRUPTED = 130
 

@@ -46,7 +46,9 @@ def add_task_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--allow-other-counts", action="store_true", help="take an incomplete task")
     parser.add_argument("--lr", metavar="RATE|sweep", help="learning rate, or choose on validation (default: paper's)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[42, 43, 44], metavar="SEED")
-    parser.add_argument("--batch-size", type=int, default=16, metavar="N", help="recordings embedded at a time")
+    parser.add_argument(
+        "--batch-size", type=int, metavar="N", help="the most windows embedded at a time (default: auto)"
+    )
     parser.add_argument("--max-length", type=int, metavar="FRAMES", help="AST's input length (default: the task's)")
 
 
@@ -72,7 +74,7 @@ def embedding_options(options: argparse.Namespace) -> dict[str, Any]:
         "revision": options.revision,
         "learning_rate": options.lr,
         "seeds": options.seeds,
-        "device": options.device,
+        "devices": options.device,
         "dtype": options.dtype,
         "batch_size": options.batch_size,
         "allow_failures": options.allow_other_counts,

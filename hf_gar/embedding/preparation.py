@@ -136,7 +136,7 @@ def _start_worker(worker: int) -> None:
     # Ctrl-C is for the main process, which ends its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
-    # A model on the processor shares it with the decoders. Its threads wait for each other, so that a core which a
-    # decoder takes a part of slows all of them down: the decoders get what the model leaves, and all cores when it waits.
+    # A model on the processor shares it with the decoders. Its threads wait for each other, so that all are slowed down
+    # where a decoder takes a part of one core: decoders get what the model leaves, and all cores while it waits.
     if hasattr(os, "nice"):
         os.nice(19)

@@ -6,12 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from huggingface_hub import EvalResult
 
+from hf_gar.embedding.job import read_description
+from hf_gar.errors import HfGarError
 from hf_gar.evaluation.evaluate import EmbeddedTask, Evaluation
 from hf_gar.evaluation.layer_search import LayerSearch
 from hf_gar.evaluation.plots import plot_confusion, plot_layers, plot_pairs
 from hf_gar.files import write_errors, write_whole_file
+from hf_gar.hub.load import Repository
+from hf_gar.hub.paper import PAPER_TASKS
 
+EMBEDDINGS = "embeddings"  # the job's folder in that of an evaluation
 RESULTS_FILE = "results.json"
 RUNS_FILE = "results.parquet"
 CANDIDATES_FILE = "candidates.parquet"
@@ -54,6 +60,40 @@ def write_search(folder: Path, search: LayerSearch, about: dict[str, Any]) -> No
         plot_pairs(search.candidates, metric, title, folder / PAIRS_FILE)
     best = {"best_layers": list(search.best), "dimension": search.dimension, **describe_evaluation(search.evaluation)}
     _write_json(folder / RESULTS_FILE, {**about, **best, "candidates": candidates.to_dict("records")})
+
+
+def read_measurement(folder: str | Path, repository: Repository) -> EvalResult:
+    """An evaluation's score as a model card takes it.
+
+    Args:
+        folder: The evaluation's folder.
+        repository: The model repository that the score is for.
+
+    Raises:
+        HfGarError: The folder holds no evaluation, or one of other weights or layers.
+    """
+    folder = Path(folder)
+    try:
+        found = json.loads((folder / RESULTS_FILE).read_text(encoding="utf-8"))
+        task, score = found["task"], 100 * found["test"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise HfGarError(f"{folder} holds no evaluation: {error!r}. Make one with `hf-gar evaluate`.") from error
+    job = read_description(folder / EMBEDDINGS)
+    config = repository.load_config()
+    layers = None if config.fusion_layers is None else list(config.fused_layers)
+    if (job["weights_sha256"], job["fusion_layers"]) != (repository.weights_sha256, layers):
+        raise HfGarError(
+            f"{folder} evaluated layers {job['fusion_layers']} of the weights {job['weights_sha256'][:8]}, but "
+            f"{repository.name} is layers {layers} of {repository.weights_sha256[:8]}. Evaluate this repository."
+        )
+    return EvalResult(
+        task_type="audio-classification",
+        dataset_type=task,
+        dataset_name=PAPER_TASKS.get(task, task),
+        metric_type=found["metric"],
+        metric_value=round(score, 1),
+        metric_name=f"linear evaluation, {found['metric']} in %",
+    )
 
 
 def format_evaluation(evaluation: Evaluation) -> str:

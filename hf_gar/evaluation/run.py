@@ -17,11 +17,9 @@ from hf_gar.evaluation.evaluate import (
 from hf_gar.evaluation.layer_search import LayerSearch, Pairs, layer_slices, probed_layers, search_layers
 from hf_gar.evaluation.optional import import_optional
 from hf_gar.evaluation.partitions import SEEDS
-from hf_gar.evaluation.report import write_evaluation, write_search
+from hf_gar.evaluation.report import EMBEDDINGS, write_evaluation, write_search
 from hf_gar.evaluation.task_data import TaskData
 from hf_gar.models import FusionConfig
-
-EMBEDDINGS = "embeddings"
 
 
 def run_evaluation(

@@ -88,7 +88,7 @@ def render_card(
         tags=["audio", "audio-embedding", "hf_gar", config.model_type, "custom_code"],
     )
     setattr(data, ORIGIN, asdict(origin))
-    measured = {result.dataset_name: f"{result.metric_value} ({result.metric_name})" for result in results}
+    measured = {result.dataset_name: str(result.metric_value) for result in results}
     held_layers = [layer for layer in config.valid_layers if layer <= config.depth]
     text = render_template(
         f"{config.model_type}.md",
