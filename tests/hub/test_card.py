@@ -1,0 +1,79 @@
+import json
+import re
+
+import pytest
+from huggingface_hub import EvalResult, ModelCard
+
+from hf_gar.cli import main
+from hf_gar.errors import HfGarError
+from hf_gar.hub.card import Origin, add_results, read_origin, render_card
+from hf_gar.hub.paper import PAPER_MODELS, PAPER_TASKS
+from hf_gar.models import MODEL_CLASSES
+from tests.conftest import save_publishable, save_tiny
+
+
+def result(name, value) -> EvalResult:
+    return EvalResult("audio-classification", name, name, "accuracy", value, metric_name="accuracy in %")
+
+
+def test_the_metadata(model_type):
+    classes = MODEL_CLASSES[model_type]
+    official = Origin("official.pth", "ab", True, "cd")
+    data = render_card(classes.config(), classes.feature_extractor(), official).data
+    assert data.library_name == "transformers"
+    assert data.pipeline_tag == "feature-extraction"
+    assert {"audio", model_type, "custom_code"} <= set(data.tags)
+    assert data.license in ("apache-2.0", "cc-by-4.0", "bsd-3-clause")
+    expected = "MIT/ast-finetuned-audioset-10-10-0.4593" if model_type == "ast-fusion" else None
+    assert data.base_model == expected
+    # Of a checkpoint that somebody brought, nothing is claimed.
+    other = render_card(classes.config(), classes.feature_extractor(), Origin("my.pth", "ab", False, "cd")).data
+    assert other.license is None
+    assert other.base_model is None
+
+
+def test_the_papers_figures_stand_apart_from_ours(model_type):
+    classes = MODEL_CLASSES[model_type]
+    origin = Origin("official.pth", "ab", True, "cd")
+    card = render_card(classes.config(), classes.feature_extractor(), origin)
+    assert card.data.eval_results is None  # nothing was measured: no model index
+    paper = PAPER_MODELS[model_type]
+    for task, title in PAPER_TASKS.items():
+        assert f"| {title} | {paper.unfused[task]} | {paper.fused[task]} | not measured |" in card.content
+    assert paper.fused["gtzan"] < paper.unfused["gtzan"]
+    assert "It lost on music genre (GTZAN)" in re.sub(r"\s+", " ", card.content)
+
+
+def test_what_was_measured_is_added_and_replaced(model_type, tmp_path):
+    folder = save_publishable(model_type, tmp_path / "repository")
+    origin = read_origin(folder)
+    add_results(folder, [result("ESC-50", 80.1), result("my sounds", 70.2)])
+    add_results(folder, [result("ESC-50", 81.5)])
+    card = ModelCard.load(folder / "README.md")
+    found = {one.dataset_name: one.metric_value for one in card.data.eval_results}
+    assert found == {"ESC-50": 81.5, "my sounds": 70.2}
+    assert re.search(r"^\| ESC-50 \| [\d.]+ \| [\d.]+ \| 81.5 \|$", card.content, re.MULTILINE)
+    assert re.search(r"^\| my sounds \|  ?\|  ?\| 70.2 \|$", card.content, re.MULTILINE)
+    assert read_origin(folder) == origin  # a later push still knows the weights
+
+
+def test_a_folder_without_a_card(tmp_path):
+    folder = save_tiny("cnn14-fusion", tmp_path / "repository")
+    with pytest.raises(HfGarError, match="no card that hf_gar wrote"):
+        add_results(folder, [result("ESC-50", 80.1)])
+
+
+def test_the_command_takes_results_of_this_repository_only(tmp_path, capsys):
+    folder = save_publishable("cnn14-fusion", tmp_path / "repository")
+    evaluation = tmp_path / "evaluation"
+    (evaluation / "embeddings").mkdir(parents=True)
+    (evaluation / "results.json").write_text(json.dumps({"task": "esc50", "test": 0.9312, "metric": "accuracy"}))
+    job = {"weights_sha256": read_origin(folder).weights_sha256, "fusion_layers": [3, 6], "num_parts": 1}
+    (evaluation / "embeddings" / "job.json").write_text(json.dumps(job))
+    assert main(["card", str(folder), "--results", str(evaluation)]) == 0
+    assert "| ESC-50 | 90.1 | 93.0 | 93.1 |" in (folder / "README.md").read_text()
+    (evaluation / "embeddings" / "job.json").write_text(json.dumps({**job, "fusion_layers": [2, 5]}))
+    assert main(["card", str(folder), "--results", str(evaluation)]) == 1
+    assert "evaluated layers [2, 5]" in capsys.readouterr().err
+    assert main(["card", str(folder), "--results", str(tmp_path)]) == 1
+    assert "holds no evaluation" in capsys.readouterr().err
