@@ -325,6 +325,8 @@ def _one_split(
 def _with_column(
     dataset: datasets.Dataset | datasets.IterableDataset, name: str, path_column: str | None
 ) -> tuple[datasets.Dataset | datasets.IterableDataset, str]:
+    if dataset.features is None:  # some formats, streamed, tell their columns only by their first rows
+        dataset = dataset._resolve_features()
     return dataset, _require_audio_column(dataset, name, path_column)
 
 
