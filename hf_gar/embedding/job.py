@@ -184,6 +184,21 @@ def read_status(output: str | Path) -> JobStatus:
     )
 
 
+def finished_parts(output: Path) -> list[Path]:
+    """The files of a finished job's parts, in order.
+
+    Raises:
+        HfGarError: The folder holds no job, or one that is not finished.
+    """
+    status = read_status(output)
+    if status.missing:
+        raise HfGarError(
+            f"{output} is not finished: {len(status.missing)} of {status.num_parts} parts are missing. Run the same "
+            "`hf-gar embed` again first."
+        )
+    return [part_path(output, part, status.num_parts) for part in range(status.num_parts)]
+
+
 def write_errors_file(output: Path) -> None:
     """Gather the failures of all finished parts in `errors.jsonl`."""
     num_parts = read_description(output)["num_parts"]

@@ -6,7 +6,7 @@ from typing import Any
 import pyarrow.parquet as pq
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, DatasetCard, DatasetCardData, HfApi
 
-from hf_gar.embedding.job import part_path, read_description, read_status
+from hf_gar.embedding.job import finished_parts, read_description
 from hf_gar.errors import HfGarError
 from hf_gar.hub.card import render_template
 from hf_gar.hub_errors import hub_errors
@@ -40,14 +40,9 @@ def push_dataset(
         HfGarError: The job is not finished, the dataset on the Hub is something else, or the Hub refuses.
     """
     folder = Path(folder)
-    description, status = read_description(folder), read_status(folder)
-    if status.missing:
-        raise HfGarError(
-            f"{folder} is not finished: {len(status.missing)} of {status.num_parts} parts are missing. Run the same "
-            "`hf-gar embed` again first."
-        )
-    paths = [part_path(folder, part, status.num_parts) for part in range(status.num_parts)]
-    card = _card(repo_id, description, status.embedded, pq.read_schema(paths[0]).names, license_id)
+    paths = finished_parts(folder)
+    num_rows = sum(pq.read_metadata(path).num_rows for path in paths)
+    card = _card(repo_id, read_description(folder), num_rows, pq.read_schema(paths[0]).names, license_id)
     with hub_errors(repo_id):
         api = HfApi(token=token)
         api.create_repo(repo_id, repo_type="dataset", private=private, exist_ok=True)

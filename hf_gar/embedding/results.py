@@ -8,9 +8,8 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
-from hf_gar.embedding.job import part_path, read_description, read_status
+from hf_gar.embedding.job import finished_parts, read_description
 from hf_gar.embedding.parts import ARRAY_COLUMNS
-from hf_gar.errors import HfGarError
 
 
 @dataclass(frozen=True)
@@ -37,15 +36,9 @@ def read_job(folder: str | Path) -> JobResults:
         HfGarError: The folder is no job's, or the job is not finished.
     """
     folder = Path(folder)
-    description, status = read_description(folder), read_status(folder)
-    if status.missing:
-        raise HfGarError(
-            f"{folder} is not finished: {len(status.missing)} of {status.num_parts} parts are missing. Run the same "
-            "`hf-gar embed` again."
-        )
-    parts = [part_path(folder, part, status.num_parts) for part in range(status.num_parts)]
+    parts = finished_parts(folder)
     dimension = pq.read_schema(parts[0]).field("embedding").type.list_size
-    embeddings = np.empty((status.embedded, dimension), np.float32)
+    embeddings = np.empty((sum(pq.read_metadata(part).num_rows for part in parts), dimension), np.float32)
     rows, first = [], 0
     for part in parts:  # one at a time: the embeddings may be many gigabytes
         table = pq.read_table(part)
@@ -53,4 +46,4 @@ def read_job(folder: str | Path) -> JobResults:
         embeddings[first : first + len(block)] = block
         first += len(block)
         rows.append(table.drop_columns([name for name in table.column_names if name in ARRAY_COLUMNS]).to_pandas())
-    return JobResults(folder, description, pd.concat(rows, ignore_index=True), embeddings)
+    return JobResults(folder, read_description(folder), pd.concat(rows, ignore_index=True), embeddings)

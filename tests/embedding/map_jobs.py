@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import soundfile
 
+from hf_gar.embedding.parts import METADATA_KEY
 from tests.conftest import tone
 
 DIMENSION = 12
@@ -20,8 +21,11 @@ def write_job(folder: Path, columns: dict, embeddings: np.ndarray, **description
     folder.mkdir(parents=True, exist_ok=True)
     table = pa.Table.from_pandas(pd.DataFrame(columns))
     vectors = pa.FixedSizeListArray.from_arrays(embeddings.astype(np.float32).ravel(), embeddings.shape[1])
-    pq.write_table(table.append_column("embedding", vectors), folder / "part-00000-of-00001.parquet")
+    table = table.append_column("embedding", vectors)
+    table = table.replace_schema_metadata({**table.schema.metadata, METADATA_KEY: b'{"failures": []}'})
+    pq.write_table(table, folder / "part-00000-of-00001.parquet")
     described = {"model": "org/vggish-fusion", "fusion_layers": [9, 14], "source": None, "path_column": None}
+    described["num_parts"] = 1
     (folder / "job.json").write_text(json.dumps({**described, **description}))
     return folder
 
