@@ -75,9 +75,25 @@ def replace_when_whole(path: Path) -> Iterator[Path]:
         try:
             yield temporary
             temporary.chmod(0o644)
-            with temporary.open("rb") as file:
+            with temporary.open("r+b") as file:
                 os.fsync(file.fileno())
             temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def write_new_file(path: Path, content: str) -> None:
+    """Write a text file that appears whole, unless there is one: of several processes, the first one's stays."""
+    with write_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}-", suffix=INCOMPLETE, dir=path.parent)
+        temporary = Path(name)
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                file.write(content)
+            temporary.chmod(0o644)
+            with contextlib.suppress(FileExistsError):
+                os.link(temporary, path)  # unlike a replacement, fails where there is one
         finally:
             temporary.unlink(missing_ok=True)
 

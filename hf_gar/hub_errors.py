@@ -22,6 +22,9 @@ from hf_gar.errors import HfGarError
 _ANCESTORS = HfHubHTTPError.__mro__
 TRANSPORT_ERROR: type[BaseException] = _ANCESTORS[_ANCESTORS.index(OSError) - 1]
 
+# How the client's error begins, a bare RuntimeError, when it gives up an upload.
+FAILED_UPLOAD = "Error while uploading"
+
 REMEDIES = {
     401: "The token was rejected: log in again with `hf auth login`, or mend HF_TOKEN.",
     403: "The token has no right to do this: log in as a member of the organisation, with a token that may write.",
@@ -60,7 +63,11 @@ def hub_errors(name: str) -> Iterator[None]:
         raise HfGarError(f"{name}: the Hub refused ({status}): {error}\n{remedy}") from error
     except EntryNotFoundError as error:
         raise HfGarError(f"{name} lacks a file: {error}") from error
-    except (TRANSPORT_ERROR, ConnectionError, RuntimeError) as error:  # RuntimeError: an upload that was given up
+    except (TRANSPORT_ERROR, ConnectionError) as error:
+        raise HfGarError(f"{name}: {_unreachable(error)}") from error
+    except RuntimeError as error:
+        if not str(error).startswith(FAILED_UPLOAD):
+            raise
         raise HfGarError(f"{name}: {_unreachable(error)}") from error
 
 

@@ -5,7 +5,8 @@
     python scripts/benchmark_jobs.py ray REPOSITORY --recordings FOLDER
 
 "throughput" compares a job's clips a second with those of the bare model on ready-made tensors of the same length,
-dtype and batch, and with a plain `datasets.map` as a user would write it. "rows" embeds 2,000, 20,000 and 200,000 rows
+dtype and batch, and with a plain `datasets.map` as a user would write it; the job's time includes its start and the
+loading of the model. "rows" embeds 2,000, 20,000 and 200,000 rows
 with a tiny network, each in a process of its own, and prints the peak memory and the time a row. "ray" compares one and
 two Ray workers with the local engine.
 """
@@ -77,7 +78,7 @@ def benchmark_throughput(options: argparse.Namespace) -> None:
         run_bare(batches=1)  # warm
         speeds = {}
         for name, run in (
-            ("bare model", partial(run_bare, len(names) // batch)),
+            ("bare model", partial(run_bare, max(1, len(names) // batch))),
             ("job", run_as_job),
             ("plain datasets.map", run_plainly),
         ):

@@ -13,10 +13,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from hf_gar.evaluation.report import RESULTS_FILE
+from hf_gar.embedding.job import read_description
+from hf_gar.errors import HfGarError
+from hf_gar.evaluation.report import EMBEDDINGS, RESULTS_FILE
 from hf_gar.evaluation.run import run_evaluation
 from hf_gar.evaluation.task_data import open_task
 from hf_gar.evaluation.tasks import TASKS
+from hf_gar.hub.load import find_repository
 from hf_gar.hub.paper import PAPER_MODELS, PAPER_TASKS
 
 COLUMNS = list(PAPER_TASKS)
@@ -41,7 +44,7 @@ def evaluate_all(options: argparse.Namespace) -> dict[tuple[str, str], dict]:
                 continue
             for variant in (repository.removesuffix("-fusion"), repository):
                 output = options.output / name / variant
-                if not (output / RESULTS_FILE).exists():
+                if not is_current(output, options.models / repository, len(data.targets)):
                     run_evaluation(
                         options.models / repository,
                         data,
@@ -60,6 +63,16 @@ def evaluate_all(options: argparse.Namespace) -> dict[tuple[str, str], dict]:
                     flush=True,
                 )
     return results
+
+
+def is_current(output: Path, repository: Path, clips: int) -> bool:
+    """Whether there are results of these weights and of as many clips as there are now."""
+    try:
+        found = json.loads((output / RESULTS_FILE).read_text(encoding="utf-8"))
+        weights = read_description(output / EMBEDDINGS)["weights_sha256"]
+    except (OSError, ValueError, HfGarError):
+        return False
+    return (found["clips"], weights) == (clips, find_repository(repository).weights_sha256)
 
 
 def compare(results: dict[tuple[str, str], dict]) -> pd.DataFrame:

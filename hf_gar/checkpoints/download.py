@@ -4,6 +4,7 @@ import hashlib
 import re
 from pathlib import Path
 
+from filelock import FileLock
 from huggingface_hub import snapshot_download
 from huggingface_hub.constants import HF_HOME
 from huggingface_hub.file_download import http_get
@@ -83,6 +84,14 @@ def download(source: OfficialCheckpoint, folder: Path = DOWNLOADS) -> Path:
     if path.exists():
         return path
     folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(
+        folder.parent / f".{source.file_name}.lock"
+    ):  # two downloads at once would write into each other's file
+        return path if path.exists() else _download(source, path)
+
+
+def _download(source: OfficialCheckpoint, path: Path) -> Path:
+    folder = path.parent
     partial = folder / f"{source.file_name}.incomplete"
     try:
         # A file that is whole already was fetched by a process that was killed before it could say so.

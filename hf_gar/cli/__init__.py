@@ -1,6 +1,7 @@
 """The command `hf-gar`: one module a command, which imports what the command needs only when it runs."""
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -22,6 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for command in COMMANDS:
         command.add_command(subparsers)
     options = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, _interrupt)  # what schedulers send ends a command as cleanly as Ctrl-C
     try:
         return options.run(options)
     except (HfGarError, ValueError, OSError, ImportError) as error:
@@ -30,3 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("hf-gar: interrupted; what is finished stays, and the same command goes on from there", file=sys.stderr)
         return INTERRUPTED
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt

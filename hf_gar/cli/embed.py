@@ -8,6 +8,7 @@ from hf_gar.cli.options import add_layer_options, add_model_options, layer_choic
 
 SOME_NOT_EMBEDDED = 3
 NONE_EMBEDDED = 4
+NOT_FINISHED = 5
 
 
 def add_command(commands: Any) -> None:
@@ -15,7 +16,7 @@ def add_command(commands: Any) -> None:
         "embed",
         help="embed recordings",
         description="Embed recordings into a folder of Parquet. The same command again does only what is missing.",
-        epilog="Exit codes: 0 all embedded, 1 error, 3 some failed, 4 all failed.",
+        epilog="Exit codes: 0 all embedded, 1 error, 3 some failed, 4 all failed, 5 parts are left to another run.",
     )
     parser.set_defaults(run=run)
     parser.add_argument("--output", required=True, metavar="DIR", help="the job's folder")
@@ -89,14 +90,17 @@ def run(options: argparse.Namespace) -> int:
         **ray_options,
     )
     print(f"{status.embedded} recordings embedded in {status.output}.")
-    if status.missing and options.part is None:
-        print(f"Parts that another run is at: {', '.join(map(str, status.missing))}.", file=sys.stderr)
+    if status.failed:
+        print(
+            f"{status.failed} could not be embedded: see {status.output / ERRORS_FILE}. --retry-failed tries them "
+            "again.",
+            file=sys.stderr,
+        )
+    if status.missing:
+        print(f"Left to another run, which is at them: parts {', '.join(map(str, status.missing))}.", file=sys.stderr)
+        return NOT_FINISHED
     if not status.failed:
         return 0
-    print(
-        f"{status.failed} could not be embedded: see {status.output / ERRORS_FILE}. --retry-failed tries them again.",
-        file=sys.stderr,
-    )
     return SOME_NOT_EMBEDDED if status.embedded else NONE_EMBEDDED
 
 

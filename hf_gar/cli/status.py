@@ -4,14 +4,13 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
+from hf_gar.cli.embed import NOT_FINISHED
+
 
 def add_command(commands: Any) -> None:
     parser = commands.add_parser("status", help="how far an embedding job is", epilog="Exit codes: 0 finished, 5 not.")
     parser.set_defaults(run=run)
     parser.add_argument("folder", metavar="DIR", help="the job's folder")
-
-
-NOT_FINISHED = 5
 
 
 def run(options: argparse.Namespace) -> int:

@@ -7,6 +7,7 @@ import datasets
 from hf_gar.embedding.embedder import AudioEmbedder
 from hf_gar.errors import HfGarError
 
+TEXT = (datasets.Value("string"), datasets.Value("large_string"))
 # What an embedder may add.
 ADDED_COLUMNS = {"embedding", "duration_s", "frame_embeddings", "frame_times", "error"}
 

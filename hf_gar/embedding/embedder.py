@@ -38,6 +38,9 @@ class AudioEmbedder:
     It can be pickled, takes `num_proc` and `with_rank` (one GPU a process), loads its model once in each process, and
     hashes by the model's name, revision, weights and settings, so that the cache of `map` hits.
 
+    With `on_error="record"`, pass `features=embedder.output_features(dataset.features)` to `map` as well: it would
+    guess the types from the first rows, where nothing may have failed.
+
     ```python
     embedder = AudioEmbedder("org/cnn14-fusion")
     dataset = dataset.map(embedder, batched=True, batch_size=16, remove_columns="audio")
@@ -187,12 +190,11 @@ class AudioEmbedder:
         return [errors.get(index) or batch.merge(index, samples[index]) for index in range(len(sources))]
 
     def on_device(self, device: str) -> "AudioEmbedder":
-        """The same embedder on a device."""
-        if self.device == device:
-            return self
+        """The same embedder on a device; it loads a model of its own unless it is the same device."""
         other = copy.copy(self)
-        other.device = device
-        other._model = None
+        if self.device != device:
+            other.device = device
+            other._model = None
         return other
 
     def output_features(self, features: datasets.Features) -> datasets.Features:

@@ -3,7 +3,7 @@
 import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib.metadata import version
@@ -17,7 +17,7 @@ from hf_gar.embedding.embedder import AudioEmbedder
 from hf_gar.embedding.parts import PartInfo, read_part_info, retry_failures, write_part
 from hf_gar.embedding.sources import Source
 from hf_gar.errors import HfGarError
-from hf_gar.files import remove_incomplete, write_errors, write_whole_file
+from hf_gar.files import remove_incomplete, write_errors, write_new_file, write_whole_file
 
 JOB_FILE = "job.json"
 ERRORS_FILE = "errors.jsonl"
@@ -37,15 +37,11 @@ class JobStatus:
     output: Path
     num_parts: int
     finished: tuple[int, ...]
+    missing: tuple[int, ...]  # those that are damaged, or that another process is at, included
     damaged: tuple[int, ...]
     running: tuple[int, ...]
     embedded: int
     failed: int
-
-    @property
-    def missing(self) -> tuple[int, ...]:
-        """The parts that are not finished, those that another process is at included."""
-        return tuple(part for part in range(self.num_parts) if part not in set(self.finished))
 
 
 @dataclass(frozen=True)
@@ -88,7 +84,7 @@ class Job:
             if info is None:
                 return write_part(self._rows(part), self.embedder, path, self.strict, on_prepared)
             if retry_failed and info.failures:
-                return retry_failures(self._rows(part), self.embedder, path, on_prepared)
+                return retry_failures(self._rows(part), self.embedder, path, self.strict, on_prepared)
             return info
 
     def _rows(self, part: int) -> datasets.Dataset | datasets.IterableDataset:
@@ -130,16 +126,21 @@ def claim_job(
         HfGarError: The folder holds another job, or something else.
     """
     is_new = not (output / JOB_FILE).exists()
-    if is_new and output.exists() and (not output.is_dir() or any(output.iterdir())):
+    if is_new and output.exists() and (not output.is_dir() or any(map(_is_foreign, output.iterdir()))):
         raise HfGarError(f"{output} holds something else than an embedding job. Choose another --output.")
     if not is_new and num_parts is None:
         num_parts = read_description(output)["num_parts"]
     description = _describe(source, embedder, _choose_parts(source, num_parts))
     if is_new:
-        write_whole_file(output / JOB_FILE, json.dumps(description, indent=2) + "\n")
-    # Also where it was written just now: another process may have been as quick.
+        write_new_file(output / JOB_FILE, json.dumps(description, indent=2) + "\n")
+    # Also where it was written just now: another process may have been quicker.
     _require_same(output, read_description(output), description)
     return Job(output, source, embedder, description["num_parts"], strict)
+
+
+def _is_foreign(path: Path) -> bool:
+    """Whether it is none of the files that a run leaves which was killed as it began."""
+    return path.name != LOCKS and not path.name.startswith(f".{JOB_FILE}-")
 
 
 def read_description(output: Path) -> dict[str, Any]:
@@ -159,22 +160,23 @@ def read_description(output: Path) -> dict[str, Any]:
         raise HfGarError(f"{path} is damaged: {error!r}. Choose another --output.") from error
 
 
-def read_status(output: str | Path) -> JobStatus:
-    """How far a job is.
+def read_status(output: str | Path, parts: Sequence[int] | None = None) -> JobStatus:
+    """How far a job is, or some of its parts.
 
     Raises:
         HfGarError: The folder holds no job.
     """
     output = Path(output)
     num_parts = read_description(output)["num_parts"]
-    paths = [part_path(output, part, num_parts) for part in range(num_parts)]
-    infos = [read_part_info(path) for path in paths]
-    finished = {part: info for part, info in enumerate(infos) if info is not None}
-    missing = [part for part in range(num_parts) if part not in finished]
+    paths = {part: part_path(output, part, num_parts) for part in (range(num_parts) if parts is None else parts)}
+    infos = {part: read_part_info(path) for part, path in paths.items()}
+    finished = {part: info for part, info in infos.items() if info is not None}
+    missing = [part for part in paths if part not in finished]
     return JobStatus(
         output,
         num_parts,
         finished=tuple(finished),
+        missing=tuple(missing),
         damaged=tuple(part for part in missing if paths[part].exists()),
         running=tuple(
             part for part in missing if (output / LOCKS / f"{part}.lock").exists() and _is_locked(output, part)

@@ -30,10 +30,10 @@ def run_locally(job: Job, parts: Sequence[int], devices: Sequence[str], retry_fa
         return
     context = multiprocessing.get_context("spawn")  # a fork and CUDA do not go together
     processes = [
-        # Each begins elsewhere; they keep off each other's parts by the parts' locks.
+        # Each has its own parts; one that is done helps the others, kept off what they are at by the parts' locks.
         context.Process(
             target=_run_parts,
-            args=(job, [*parts[index :: len(devices)], *parts], device, index, retry_failed),
+            args=(job, parts[index :: len(devices)], device, index, retry_failed, parts),
             name=device,
         )
         for index, device in enumerate(devices)
@@ -49,9 +49,13 @@ def run_locally(job: Job, parts: Sequence[int], devices: Sequence[str], retry_fa
         )
 
 
-def _run_parts(job: Job, parts: Sequence[int], device: str, position: int, retry_failed: bool) -> None:
+def _run_parts(
+    job: Job, parts: Sequence[int], device: str, position: int, retry_failed: bool, others: Sequence[int] = ()
+) -> None:
     job = replace(job, embedder=job.embedder.on_device(device))
-    total = None if job.recordings_in_part is None else len(set(parts)) * job.recordings_in_part
+    total = None if job.recordings_in_part is None else len(parts) * job.recordings_in_part
     with tqdm(total=total, desc=f"Embedding on {device}", unit=" recordings", position=position) as bar:
-        for part in parts:
-            job.run_part(part, retry_failed, on_prepared=bar.update)
+        busy = [part for part in parts if job.run_part(part, retry_failed, on_prepared=bar.update) is None]
+        # Again, as another process may have only looked at them, or has died.
+        for part in [*busy, *others]:
+            job.run_part(part, on_prepared=bar.update)

@@ -1,6 +1,7 @@
 """A part of an embedding job: one Parquet file, which appears whole or not at all and knows what failed in it."""
 
 import json
+import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -13,20 +14,24 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from hf_gar.embedding.dataset import TEXT
 from hf_gar.embedding.embedder import AudioEmbedder
 from hf_gar.embedding.window_batch import Embedding
 from hf_gar.errors import HfGarError
 from hf_gar.files import replace_when_whole
+from hf_gar.hub_errors import TRANSPORT_ERROR
 
 # Recordings that are embedded and then written together: they, and no more, are in memory.
 ROWS_AT_ONCE = 1024
-ROWS_AT_ONCE_WITH_FRAMES = 32
+ROWS_AT_ONCE_WITH_FRAMES = 16
+# Where the rows hold the recordings themselves, not their paths.
+ROWS_WITH_BYTES_AT_ONCE = 64
 # What a recording is called by, in an error: the second is WebDataset's.
 NAME_COLUMNS = ("file_name", "__key__")
 # The columns of floats.
 ARRAY_COLUMNS = ("embedding", "frame_embeddings", "frame_times")
 # The column of failures, which is not stored, and the part's metadata that is.
-FAILURE = "failure"
+FAILURE = "__hf_gar_failure__"
 METADATA_KEY = b"hf_gar"
 
 
@@ -81,7 +86,7 @@ def write_part(
     schema = _schema(rows.features, embedder)
     failures: list[Failure] = []
     done = embedded = 0
-    with replace_when_whole(path) as temporary, _open_writer(temporary, schema) as writer:
+    with replace_when_whole(path) as temporary, open_writer(temporary, schema) as writer:
         for table in _embedded_tables(rows, embedder, on_prepared):
             failures += _failures(table, done)
             if strict and failures:
@@ -98,12 +103,15 @@ def retry_failures(
     rows: datasets.Dataset | datasets.IterableDataset,
     embedder: AudioEmbedder,
     path: Path,
+    strict: bool = False,
     on_prepared: Callable[[int], object] | None = None,
 ) -> PartInfo:
     """Embed the recordings of a part again that could not be embedded, and write it anew with those that now can.
 
+    The arguments are those of `write_part`.
+
     Raises:
-        HfGarError: The file cannot be read or written.
+        HfGarError: The file cannot be read or written, or, where `strict`, a recording cannot be embedded.
     """
     info = read_part_info(path)
     if info is None:
@@ -112,18 +120,30 @@ def retry_failures(
     failed = sorted(failure.row for failure in info.failures)
     again = rows.select(failed) if isinstance(rows, datasets.Dataset) else _select_streamed(rows, failed)
     tables = list(_embedded_tables(again, embedder, on_prepared))
-    retried = pa.concat_tables(tables)
+    retried = pa.concat_tables(tables) if tables else None
+    if retried is None or len(retried) != len(failed):
+        raise HfGarError(f"The source has fewer recordings than when {path} was written. Begin another --output.")
     failures = [
         Failure(failed[failure.row], failure.file, failure.reason) for failure in _failures(retried, first_row=0)
     ]
+    if strict and failures:
+        raise HfGarError(f"{failures[0].file}: {failures[0].reason}")
     good = retried.filter(pc.is_null(retried[FAILURE])).select(schema.names).cast(schema)
     new_rows = np.setdiff1d(failed, [failure.row for failure in failures])
     old_rows = np.setdiff1d(np.arange(info.embedded + len(failed)), failed)
-    merged = pa.concat_tables([pq.read_table(path).cast(schema), good])
-    with replace_when_whole(path) as temporary, _open_writer(temporary, schema) as writer:
-        writer.write_table(merged.take(np.argsort(np.concatenate([old_rows, new_rows]))))
+    with replace_when_whole(path) as temporary, open_writer(temporary, schema) as writer:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(ROWS_AT_ONCE):
+                old = pa.Table.from_batches([batch]).cast(schema)
+                numbers, old_rows = old_rows[: len(old)], old_rows[len(old) :]
+                # The new rows up to the next old one; after the last, all that are left.
+                before = np.searchsorted(new_rows, old_rows[0]) if len(old_rows) else len(new_rows)
+                both = pa.concat_tables([old, good.slice(0, before)])
+                writer.write_table(both.take(np.argsort(np.concatenate([numbers, new_rows[:before]]))))
+                good, new_rows = good.slice(before), new_rows[before:]
+        writer.write_table(good)
         _write_metadata(writer, failures)
-    return PartInfo(len(merged), tuple(failures))
+    return PartInfo(info.embedded + len(failed) - len(failures), tuple(failures))
 
 
 def _select_streamed(rows: datasets.IterableDataset, wanted: list[int]) -> datasets.IterableDataset:
@@ -145,13 +165,16 @@ def _embedded_tables(
 ) -> Iterator[pa.Table]:
     """`datasets.map` with the embedder, streamed: nothing but the tables at hand is kept."""
     at_once = ROWS_AT_ONCE_WITH_FRAMES if embedder.with_frames else ROWS_AT_ONCE
+    if rows.features[embedder.audio_column] not in TEXT:
+        at_once = min(at_once, ROWS_WITH_BYTES_AT_ONCE)
     stream = rows.to_iterable_dataset() if isinstance(rows, datasets.Dataset) else rows
     mapped = stream.with_format("arrow").map(
         partial(_embed_table, embedder=embedder, on_prepared=on_prepared), batched=True, batch_size=at_once
     )
     try:
         yield from mapped.iter(batch_size=at_once)
-    except OSError as error:  # a recording's own errors are recorded: this is the source's, as its files or the network
+    except (OSError, TRANSPORT_ERROR, tarfile.TarError) as error:
+        # A recording's own errors are recorded: this is the source's, its files' or the network's.
         raise HfGarError(f"The source could not be read: {error}\nMend it, and run the command again.") from error
 
 
@@ -200,7 +223,7 @@ def _failures(table: pa.Table, first_row: int) -> list[Failure]:
     ]
 
 
-def _open_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
+def open_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
     """Embeddings have no values that repeat: a dictionary of them would only take time."""
     repeating = [name for name in schema.names if name not in ARRAY_COLUMNS]
     return pq.ParquetWriter(path, schema, use_dictionary=repeating)

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -49,7 +51,9 @@ def read_blocks(
     recording = open_recording(source)
     blocks = resample(recording, sampling_rate)
     if crop is not None:
-        blocks = iter([crop.apply(np.concatenate(list(blocks)), sampling_rate, split, recording.name)])
+        waveform = np.concatenate([np.empty(0, np.float32), *blocks])
+        check_samples(waveform, recording.name)  # before it is padded
+        blocks = iter([crop.apply(waveform, sampling_rate, split, recording.name)])
     return recording.name, blocks
 
 
@@ -135,8 +139,16 @@ def _unchanged(item: Any) -> Any:
 def _start_worker(worker: int) -> None:
     # Ctrl-C is for the main process, which ends its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     torch.set_num_threads(1)
     # A model on the processor shares it with the decoders. Its threads wait for each other, so that all are slowed down
     # where a decoder takes a part of one core: decoders get what the model leaves, and all cores while it waits.
     if hasattr(os, "nice"):
         os.nice(19)
+
+
+def _end_with(parent: int) -> None:
+    """End this process when its parent was killed: it may be waiting for ever to hand over what it has decoded."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)

@@ -1,12 +1,15 @@
 """Publish a job's embeddings as a dataset on the Hub."""
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, DatasetCard, DatasetCardData, HfApi
 
 from hf_gar.embedding.job import finished_parts, read_description
+from hf_gar.embedding.parts import METADATA_KEY, ROWS_AT_ONCE, open_writer
 from hf_gar.errors import HfGarError
 from hf_gar.hub.card import render_template
 from hf_gar.hub_errors import hub_errors
@@ -24,7 +27,8 @@ def push_dataset(
 ) -> str:
     """Upload a finished job's parts with a dataset card, as one commit; the dataset is made where needed.
 
-    What failed, and where the source was on this machine, is not published.
+    What failed, and where the model and the recordings were on this machine, is not published: of absolute paths in the
+    column "file_name" only the names are.
 
     Args:
         folder: The job's folder.
@@ -53,17 +57,44 @@ def push_dataset(
         ]
         if others:
             raise HfGarError(f"{repo_id} holds something else ({', '.join(others[:5])}). Choose another --repo-id.")
-        commit = api.create_commit(
-            repo_id,
-            [
-                CommitOperationAdd("README.md", card.content.encode()),
-                *(CommitOperationAdd(name, path) for name, path in new.items()),
-                *(CommitOperationDelete(name) for name in there if name.startswith("data/part-") and name not in new),
-            ],
-            commit_message="Embeddings, by hf_gar",
-            repo_type="dataset",
-        )
+        with tempfile.TemporaryDirectory() as temporary:
+            commit = api.create_commit(
+                repo_id,
+                [
+                    CommitOperationAdd("README.md", card.content.encode()),
+                    *(
+                        CommitOperationAdd(name, _publishable(path, Path(temporary) / path.name))
+                        for name, path in new.items()
+                    ),
+                    *(
+                        CommitOperationDelete(name)
+                        for name in there
+                        if name.startswith("data/part-") and name not in new
+                    ),
+                ],
+                commit_message="Embeddings, by hf_gar",
+                repo_type="dataset",
+            )
     return str(commit.repo_url)
+
+
+def _publishable(part: Path, copy: Path) -> Path:
+    """A copy of a part without what failed in it and without absolute paths."""
+    with pq.ParquetFile(part) as file:
+        kept = {key: value for key, value in (file.schema_arrow.metadata or {}).items() if key != METADATA_KEY}
+        schema = file.schema_arrow.with_metadata(kept)
+        with open_writer(copy, schema) as writer:
+            for batch in file.iter_batches(ROWS_AT_ONCE):
+                table = pa.Table.from_batches([batch])
+                if "file_name" in table.column_names:
+                    names = [
+                        name and (Path(name).name if Path(name).is_absolute() else name)
+                        for name in table["file_name"].to_pylist()
+                    ]
+                    column = table.column_names.index("file_name")
+                    table = table.set_column(column, "file_name", pa.array(names, table.schema.field("file_name").type))
+                writer.write_table(table.cast(schema))
+    return copy
 
 
 def _card(
@@ -75,6 +106,12 @@ def _card(
         configs=[{"config_name": "default", "data_files": "data/part-*.parquet"}],
     )
     text = render_template(
-        TEMPLATE, card_data=data.to_yaml(), repo_id=repo_id, job=description, num_rows=num_rows, columns=columns
+        TEMPLATE,
+        model=Path(description["model"]).name if Path(description["model"]).exists() else description["model"],
+        card_data=data.to_yaml(),
+        repo_id=repo_id,
+        job=description,
+        num_rows=num_rows,
+        columns=columns,
     )
     return DatasetCard(text)

@@ -21,6 +21,8 @@ WINDOWS_AT_ONCE = 16
 AHEAD = 4
 # Tasks that decode for one model at a time.
 TASKS_AHEAD = 4
+# How often Ray does a part again whose worker was lost: one that kills its workers is an error in the end.
+RETRIES = 10
 
 
 def run_on_ray(
@@ -69,59 +71,70 @@ def run_on_ray(
 
 
 def _run(job: Job, parts: Sequence[int], count: int, gpus: float, retry_failed: bool) -> None:
-    worker_class = ray.remote(num_cpus=0 if gpus else 1, num_gpus=gpus, max_restarts=-1, max_task_retries=-1)(_Worker)
-    # Beside models on processors, no processor is left to reserve.
-    workers = [worker_class.remote(job, decode_cpus=1 if gpus else 0) for _ in range(count)]
+    worker_class = ray.remote(num_cpus=0 if gpus else 1, num_gpus=gpus, max_restarts=RETRIES, max_task_retries=RETRIES)(
+        _Worker
+    )
+    shared_job = ray.put(job)
     waiting = list(reversed(parts))
+    # A worker gets its first part when it is there: Ray may not find a place for all of them.
     running: dict[Any, Any] = {}
-    with tqdm(total=len(parts), desc=f"Embedding on {count} Ray workers", unit=" parts") as bar:
-        for worker in workers:
-            running[worker.run_part.remote(waiting.pop(), retry_failed)] = worker
-        while running:
+    for _ in range(count):
+        worker = worker_class.remote()
+        running[worker.is_ready.remote()] = worker
+    left = len(parts)
+    with tqdm(total=left, desc=f"Embedding on {count} Ray workers", unit=" parts") as bar:
+        while left:
             (done,), _ = ray.wait(list(running), num_returns=1)
             worker = running.pop(done)
             try:
-                ray.get(done)
+                finished = ray.get(done)
             except ray.exceptions.RayTaskError as error:
                 raise HfGarError(str(error.cause)) from error
             except ray.exceptions.RayError as error:
                 raise HfGarError(f"Ray could not embed a part: {error}\nThe same command goes on.") from error
-            bar.update()
+            left -= finished
+            bar.update(finished)
             if waiting:
-                running[worker.run_part.remote(waiting.pop(), retry_failed)] = worker
+                running[worker.run_part.remote(shared_job, waiting.pop(), retry_failed)] = worker
 
 
 class _Worker:
-    """An actor: a model, to which tasks on the cluster's processors bring decoded recordings."""
+    """An actor: a model, to which tasks on the cluster's processors bring decoded recordings.
 
-    def __init__(self, job: Job, decode_cpus: int):
-        embedder = job.embedder.on_device("cuda" if ray.get_gpu_ids() else "cpu")
-        embedder.prepare = _RayPreparation(decode_cpus)
-        self.job = replace(job, embedder=embedder)
+    It has no arguments, which might be gone from Ray's store when it is started again.
+    """
 
-    def run_part(self, part: int, retry_failed: bool) -> None:
+    def __init__(self) -> None:
+        self.job: Job | None = None
+
+    def is_ready(self) -> int:
+        """No part is finished yet."""
+        return 0
+
+    def run_part(self, job: Job, part: int, retry_failed: bool) -> int:
+        """One part is finished, or another run is at it."""
+        if self.job is None:  # its model is loaded with the first part, and kept
+            embedder = job.embedder.on_device("cuda" if ray.get_gpu_ids() else "cpu")
+            embedder.prepare = _prepare_on_ray
+            self.job = replace(job, embedder=embedder)
         self.job.run_part(part, retry_failed)
+        return 1
 
 
-class _RayPreparation:
-    """Prepares recordings in Ray tasks, in order and a bounded number ahead."""
-
-    def __init__(self, decode_cpus: int):
-        self.task = ray.remote(
-            num_cpus=decode_cpus, num_returns="streaming", _generator_backpressure_num_objects=AHEAD
-        )(_prepare_some)
-
-    def __call__(self, preparation: Preparation, workers: int) -> Iterator[PreparedWindow | Unreadable]:
-        starts = list(range(0, len(preparation.sources), RECORDINGS_IN_TASK))
-        tasks: list[tuple[int, Any]] = []
-        while starts or tasks:
-            while starts and len(tasks) < TASKS_AHEAD:
-                start = starts.pop(0)
-                tasks.append((start, self.task.remote(preparation.slice(start, start + RECORDINGS_IN_TASK))))
-            start, windows = tasks.pop(0)
-            for reference in windows:
-                for item in ray.get(reference):
-                    yield item._replace(recording=start + item.recording)
+def _prepare_on_ray(preparation: Preparation, workers: int) -> Iterator[PreparedWindow | Unreadable]:
+    """The windows of a preparation, made by Ray tasks, in order and a bounded number ahead."""
+    # They reserve no processor: one that waits until its windows are wanted would keep it from those that are wanted.
+    task = ray.remote(num_cpus=0, num_returns="streaming", _generator_backpressure_num_objects=AHEAD)(_prepare_some)
+    starts = list(range(0, len(preparation.sources), RECORDINGS_IN_TASK))
+    tasks: list[tuple[int, Any]] = []
+    while starts or tasks:
+        while starts and len(tasks) < TASKS_AHEAD:
+            start = starts.pop(0)
+            tasks.append((start, task.remote(preparation.slice(start, start + RECORDINGS_IN_TASK))))
+        start, windows = tasks.pop(0)
+        for reference in windows:
+            for item in ray.get(reference):
+                yield item._replace(recording=start + item.recording)
 
 
 def _prepare_some(preparation: Preparation) -> Iterator[list[PreparedWindow | Unreadable]]:

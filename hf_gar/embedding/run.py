@@ -20,7 +20,7 @@ from hf_gar.embedding.job import (
     write_errors_file,
 )
 from hf_gar.embedding.local_engine import available_devices, run_locally
-from hf_gar.embedding.sources import open_source
+from hf_gar.embedding.sources import Source, open_source
 from hf_gar.errors import HfGarError
 
 AUTO = "auto"
@@ -28,7 +28,7 @@ MAX_DECODERS = 8
 
 
 def run_job(
-    source: Sequence[str | Path] | datasets.Dataset | datasets.IterableDataset,
+    source: Sequence[str | Path] | datasets.Dataset | datasets.IterableDataset | Source,
     model: str | Path,
     output: str | Path,
     *,
@@ -60,7 +60,7 @@ def run_job(
     missing; several at once share the work.
 
     Args:
-        source: As in `open_source`, as are config_name, split, path_column, streaming and audiofolder.
+        source: A `Source`, or as in `open_source`, as are config_name, split, path_column, streaming and audiofolder.
         model: A model repository: a folder, or a name on the Hub.
         output: The job's folder: a new or empty one, or this job's own.
         revision: A branch, tag or commit of the model, for a name on the Hub.
@@ -79,18 +79,25 @@ def run_job(
         engine: "local", or "ray" for a Ray cluster.
         ray_options: Of `run_on_ray`.
 
+    Returns:
+        How far the job is, or that part of it.
+
     Raises:
         HfGarError: The source, the model or the folder will not do; the message says why.
     """
     output = Path(output)
     devices = devices or available_devices()
-    opened = open_source(
-        source,
-        config_name=config_name,
-        split=split,
-        path_column=path_column,
-        streaming=streaming,
-        audiofolder=audiofolder,
+    opened = (
+        source
+        if isinstance(source, Source)
+        else open_source(
+            source,
+            config_name=config_name,
+            split=split,
+            path_column=path_column,
+            streaming=streaming,
+            audiofolder=audiofolder,
+        )
     )
     if dtype == AUTO:
         has_begun = (output / JOB_FILE).exists()
@@ -119,7 +126,7 @@ def run_job(
             write_errors_file(output)
         raise
     write_errors_file(output)
-    return read_status(output)
+    return read_status(output, None if part is None else [part])
 
 
 def _parts_to_run(job: Job, part: int | None, retry_failed: bool) -> list[int]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import tarfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,10 +13,12 @@ from typing import Any
 import datasets
 import pandas as pd
 import pyarrow.parquet as pq
+from huggingface_hub import HfApi
+from huggingface_hub.errors import HFValidationError
 
-from hf_gar.embedding.dataset import ADDED_COLUMNS, find_audio_column, undecoded
+from hf_gar.embedding.dataset import ADDED_COLUMNS, TEXT, find_audio_column, undecoded
 from hf_gar.errors import HfGarError
-from hf_gar.hub_errors import hub_errors
+from hf_gar.hub_errors import TRANSPORT_ERROR, hub_errors
 
 # fmt: off
 AUDIO_SUFFIXES = frozenset({
@@ -24,12 +27,12 @@ AUDIO_SUFFIXES = frozenset({
 })
 # fmt: on
 TABLE_READERS: dict[str, Callable[..., Any]] = {
-    ".csv": pd.read_csv,
+    ".csv": partial(pd.read_csv, keep_default_na=False, na_values=[""]),  # "None" may be a class
     ".parquet": pd.read_parquet,
     ".jsonl": partial(pd.read_json, lines=True),
 }
 TAR_SUFFIX = ".tar"
-TEXT = (datasets.Value("string"), datasets.Value("large_string"))
+TAR_END = bytes(1024)  # two empty blocks
 METADATA_FILES = ("metadata.csv", "metadata.parquet", "metadata.jsonl")
 SAVED_DATASET_FILES = ("dataset_info.json", "dataset_dict.json")
 PATH_COLUMNS = ("file_name", "path", "file", "filename", "audio")
@@ -108,8 +111,16 @@ def open_source(
         opened = Source(source, _require_audio_column(source, "The dataset", path_column))
     else:
         names = tuple(map(str, source))
-        dataset, column = _open(names, config_name, split, path_column, streaming, audiofolder)
-        options = {"config_name": config_name, "split": split, "path_column": path_column, "audiofolder": audiofolder}
+        is_on_hub = len(names) == 1 and not Path(names[0]).exists()
+        revision = _find_revision(names[0]) if is_on_hub else None
+        dataset, column = _open(names, config_name, split, path_column, streaming, audiofolder, revision)
+        options = {
+            "dataset_revision": revision,
+            "config_name": config_name,
+            "split": split,
+            "path_column": path_column,
+            "audiofolder": audiofolder,
+        }
         opened = Source(dataset, column, names, options)
     if opened.num_rows == 0:
         raise HfGarError(f"{', '.join(opened.names or ['The dataset'])} has no rows.")
@@ -126,6 +137,7 @@ def _open(
     path_column: str | None,
     streaming: bool,
     audiofolder: bool,
+    revision: str | None,
 ) -> tuple[datasets.Dataset | datasets.IterableDataset, str]:
     paths = [Path(name) for name in names]
     path, name = paths[0], names[0]
@@ -147,7 +159,7 @@ def _open(
     if audiofolder:
         return _open_audiofolder(path, split), AUDIO
     if not is_local:
-        return _one_split(_load_from_hub(name, config_name, split, streaming), name, split, path_column)
+        return _one_split(_load_from_hub(name, config_name, split, streaming, revision), name, split, path_column)
     if is_saved:
         return _one_split(_read(path, datasets.load_from_disk), name, split, path_column)
     if len(paths) == 1 and path.is_file() and path.suffix.lower() not in AUDIO_SUFFIXES:
@@ -166,6 +178,10 @@ def _open_tars(paths: Sequence[Path], path_column: str | None) -> tuple[datasets
     for path in paths:
         if not path.is_file():
             raise HfGarError(f"{path}: there is no such file. Check the path.")
+        with path.open("rb") as file:  # a tar that is cut between two files would be read without an error
+            file.seek(-min(len(TAR_END), path.stat().st_size), os.SEEK_END)
+            if file.read() != TAR_END:
+                raise HfGarError(f"{path} is cut short: it lacks a tar file's end. Fetch or write it again.")
     options = {"data_files": sorted(map(str, paths)), "split": "train", "streaming": True}
     try:
         inferred = datasets.load_dataset("webdataset", **options).features
@@ -297,17 +313,25 @@ def _with_audio_column(table: pd.DataFrame, path_column: str, folder: Path) -> d
     return datasets.Dataset.from_pandas(table.assign(audio=pd.array(audio, dtype="string")), preserve_index=False)
 
 
-def _load_from_hub(name: str, config_name: str | None, split: str | None, streaming: bool) -> Any:
+def _find_revision(name: str) -> str | None:
+    """The commit at which a dataset on the Hub is now; None where the Hub cannot be asked and the cache has to do."""
+    try:
+        return HfApi().dataset_info(name).sha
+    except (TRANSPORT_ERROR, OSError, HFValidationError):
+        return None
+
+
+def _load_from_hub(name: str, config_name: str | None, split: str | None, streaming: bool, revision: str | None) -> Any:
     """A dataset on the Hub; `datasets` runs no code of it."""
     if "/" not in name or name.startswith((".", "/")):
         raise HfGarError(f"{name}: there is no such file or folder. Check the path.")
     try:
         with hub_errors(name):
-            return datasets.load_dataset(name, config_name, split=split, streaming=streaming)
+            return datasets.load_dataset(name, config_name, split=split, streaming=streaming, revision=revision)
     except datasets.exceptions.DatasetNotFoundError as error:
         raise HfGarError(f"{name} is neither a file or folder here nor a dataset on the Hub: {error}") from error
-    except (ValueError, OSError, datasets.exceptions.DatasetGenerationError) as error:
-        raise HfGarError(f"{name} cannot be read as a dataset: {error}") from error
+    except (ValueError, OSError, RuntimeError, datasets.exceptions.DatasetGenerationError) as error:
+        raise HfGarError(f"{name} cannot be read as a dataset: {error.__cause__ or error}") from error
 
 
 def _one_split(

@@ -11,9 +11,10 @@ from hf_gar.embedding.job import ERRORS_FILE
 from hf_gar.embedding.normalization import measure_normalization
 from hf_gar.embedding.results import read_job
 from hf_gar.embedding.run import run_job
+from hf_gar.embedding.sources import Source
 from hf_gar.errors import HfGarError
 from hf_gar.evaluation.evaluate import EmbeddedTask
-from hf_gar.evaluation.task_data import AUDIO, FILE_NAME, TaskData, rows_of
+from hf_gar.evaluation.task_data import AUDIO, FILE_NAME, SPLIT, TaskData, rows_of
 from hf_gar.hub.load import Repository, find_repository
 from hf_gar.models import ASTFusionConfig, ASTFusionFeatureExtractor, FusionConfig
 
@@ -61,11 +62,11 @@ def embed_task(
         model_kwargs["max_length"] = mel_frames(seconds, config)
     crop = None if seconds is None else Crop(seconds)
     summary = run_job(
-        data.dataset,
+        Source(data.dataset, AUDIO, None if data.source is None else (data.source,)),
         model,
         job_folder,
         revision=revision,
-        path_column=AUDIO,
+        retry_failed=True,  # recordings may have been mended
         model_kwargs=model_kwargs,
         crop=crop,
         feature_extractor_kwargs=_task_normalization(data, repository, crop),
@@ -74,15 +75,19 @@ def embed_task(
     if summary.failed:
         message = f"{summary.failed} recordings could not be embedded: see {summary.output / ERRORS_FILE}."
         if not allow_failures or not summary.embedded:
-            raise HfGarError(f"{message} Mend or remove them, or pass --allow-other-counts to go on without them.")
+            raise HfGarError(
+                f"{message} Mend them and run the command again, or pass --allow-other-counts to go on without them."
+            )
         print(f"hf-gar: {message}", file=sys.stderr)
     results = read_job(job_folder)
     rows = rows_of(list(results.rows[FILE_NAME]), data)
-    parts = results.rows[data.part_column].to_numpy(dtype=str)
-    if (parts != _parts(data)[rows]).any():
+    parts = _parts(data)[rows]
+    splits_there = list(results.rows[SPLIT]) if SPLIT in results.rows else None
+    splits_now = list(parts) if data.part_column == SPLIT else None
+    if crop is not None and splits_there != splits_now:
         raise HfGarError(
-            f"{job_folder} was made with another {data.part_column} of the same recordings, which decides where they "
-            "are cut. Choose another --output."
+            f"{job_folder} was made with another split of the same recordings, which decides where they are cut. "
+            "Choose another --output."
         )
     return EmbeddedTask(
         results.embeddings,
@@ -103,8 +108,11 @@ def _task_normalization(data: TaskData, repository: Repository, crop: Crop | Non
         np.flatnonzero(_parts(data) == "train") if data.part_column == "split" else np.arange(len(data.dataset))
     )
     chosen = np.random.default_rng(0).permutation(in_training)[:MEASURED_CLIPS]
-    mean, std = measure_normalization(data.dataset.select(np.sort(chosen)), extractor, AUDIO, crop)
-    return {"mean": mean, "std": std}
+    clips = data.dataset.select(np.sort(chosen))
+    # Those that cannot be read are the job's to name.
+    mean, std = measure_normalization(clips, extractor, AUDIO, crop, skip_unreadable=True)
+    # Rounded, as the last digits depend on the number of threads, and would make it another job.
+    return {"mean": float(f"{mean:.6g}"), "std": float(f"{std:.6g}")}
 
 
 def mel_frames(seconds: float, config: FusionConfig) -> int:

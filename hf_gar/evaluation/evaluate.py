@@ -101,7 +101,7 @@ def evaluate_embeddings(
     check_embeddings(task)
     partitions = make_partitions(task.targets, task.classes, task.parts, task.has_folds, seeds)
     if probe == "logistic":
-        runs = train_logistic_probes(task.embeddings, task.targets, partitions)
+        runs = train_logistic_probes(task.embeddings, task.targets, len(task.classes), partitions)
     else:
         runs = train_linear_probes(
             task.embeddings, task.targets, len(task.classes), partitions, learning_rates, settings, device
@@ -152,7 +152,8 @@ def parse_learning_rates(text: str | None, default: float) -> list[float]:
 
 def check_embeddings(task: EmbeddedTask) -> None:
     """Raise a HfGarError that names the clips whose embeddings are not finite."""
-    bad = np.flatnonzero(~np.isfinite(task.embeddings).all(1))
+    is_finite = [np.isfinite(row).all() for row in task.embeddings]  # row by row: there may be gigabytes
+    bad = np.flatnonzero(~np.array(is_finite, bool))
     if len(bad):
         names = ", ".join(str(task.file_names[index]) for index in bad[:5])
         raise HfGarError(

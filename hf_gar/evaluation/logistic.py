@@ -13,13 +13,14 @@ MAX_ITERATIONS = 1000
 
 
 def train_logistic_probes(
-    embeddings: np.ndarray, targets: np.ndarray, partitions: Sequence[Partition]
+    embeddings: np.ndarray, targets: np.ndarray, num_classes: int, partitions: Sequence[Partition]
 ) -> list[ProbeRun]:
     """Fit a logistic regression to each partition's standardised training clips; the validation clips are only scored.
 
     Args:
         embeddings: (clip, D).
         targets: (clip,) class numbers, or (clip, class), true where a clip has a label: one regression a label.
+        num_classes: Of the task.
         partitions: The training, validation and test clips of each seed and fold.
     """
     import_optional("sklearn")
@@ -38,10 +39,21 @@ def train_logistic_probes(
 
         def scores(clips: np.ndarray, classifier=classifier) -> np.ndarray:
             outputs = classifier.decision_function(embeddings[clips])
-            # Of two classes, scikit-learn gives one score.
-            return np.stack([-outputs, outputs], axis=1) if outputs.ndim == 1 else outputs
+            if targets.ndim == 2:
+                return outputs
+            if outputs.ndim == 1:  # of two classes, scikit-learn gives one score
+                outputs = np.stack([-outputs, outputs], axis=1)
+            # A class without a clip has no column there.
+            return scatter_columns(outputs, classifier.classes_, num_classes)
 
         metric = mean_average_precision if targets.ndim == 2 else accuracy
         valid_score = metric(scores(partition.valid), targets[partition.valid])
         runs.append(ProbeRun(partition, 0.0, 0, 0, valid_score, scores(partition.test)))
     return runs
+
+
+def scatter_columns(scores: np.ndarray, columns: np.ndarray, num_classes: int) -> np.ndarray:
+    """Scores (clip, column) of some classes as (clip, class), the lowest there are for all others."""
+    scattered = np.full((len(scores), num_classes), -np.inf)
+    scattered[:, columns] = scores
+    return scattered

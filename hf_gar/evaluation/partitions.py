@@ -121,9 +121,12 @@ def hold_out(train: np.ndarray, targets: np.ndarray, seed: int) -> tuple[np.ndar
         for label in np.argsort(labels.sum(0), kind="stable"):
             with_label = np.flatnonzero(labels[:, label])
             wanted = max(1, round(VALID_SHARE * len(with_label))) if len(with_label) else 0
-            left = with_label[~chosen[with_label]]
-            lacking = wanted - int(chosen[with_label].sum())
-            chosen[generator.permutation(left)[: max(0, lacking)]] = True
+            for clip in generator.permutation(with_label[~chosen[with_label]]):
+                if chosen[with_label].sum() >= wanted:
+                    break
+                # Not the last training clip of another of its labels.
+                in_training = labels[~chosen].sum(0)
+                chosen[clip] = (in_training[labels[clip]] > 1).all()
         held_out.append(train[chosen])
     valid = np.sort(np.concatenate(held_out))
     return np.setdiff1d(train, valid), valid

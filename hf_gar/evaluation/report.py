@@ -78,6 +78,10 @@ def read_measurement(folder: str | Path, repository: Repository) -> EvalResult:
         task, score = found["task"], 100 * found["test"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise HfGarError(f"{folder} holds no evaluation: {error!r}. Make one with `hf-gar evaluate`.") from error
+    if found.get("probe") != "linear" or "best_layers" in found:
+        raise HfGarError(
+            f"{folder} is no linear evaluation of a repository's own layers, as a card takes it. Run `hf-gar evaluate`."
+        )
     job = read_description(folder / EMBEDDINGS)
     config = repository.load_config()
     layers = None if config.fusion_layers is None else list(config.fused_layers)
@@ -89,7 +93,8 @@ def read_measurement(folder: str | Path, repository: Repository) -> EvalResult:
     return EvalResult(
         task_type="audio-classification",
         dataset_type=task,
-        dataset_name=PAPER_TASKS.get(task, task),
+        # A part of a task, or something else of the same name, is not to stand beside the paper's figure.
+        dataset_name=PAPER_TASKS.get(task, task) if found.get("is_complete_task") else f"{task} (own data)",
         metric_type=found["metric"],
         metric_value=round(score, 1),
         metric_name=f"linear evaluation, {found['metric']} in %",

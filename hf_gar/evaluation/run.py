@@ -141,6 +141,7 @@ def _describe(
 ) -> dict[str, Any]:
     return {
         "task": data.task.name,
+        "is_complete_task": data.is_complete,
         "model": str(model),
         "model_name": config.model_type if config.fusion_layers else config.model_type.removesuffix("-fusion"),
         "embedding_size": task.embeddings.shape[1],

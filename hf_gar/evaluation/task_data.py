@@ -13,7 +13,7 @@ from hf_gar.embedding.dataset import undecoded
 from hf_gar.embedding.sources import METADATA_FILES, SAVED_DATASET_FILES, TABLE_READERS, open_source
 from hf_gar.errors import HfGarError
 from hf_gar.evaluation.partitions import SPLITS
-from hf_gar.evaluation.tasks import Metric, Task, find_task
+from hf_gar.evaluation.tasks import TASKS, Metric, Task, find_task
 
 AUDIO, FILE_NAME, LABEL, SPLIT, FOLD = "audio", "file_name", "label", "split", "fold"
 SPLIT_NAMES = {
@@ -37,12 +37,16 @@ class TaskData:
         dataset: The columns "audio" (undecoded), "file_name", and "split" or "fold".
         classes: The names of the classes, sorted.
         targets: The class of each recording, (clip,), or (clip, class), true where it has a label.
+        source: Where the recordings are from: a path or the name of a dataset on the Hub.
+        is_complete: Whether it is one of the paper's tasks with all its clips, so that scores can be compared.
     """
 
     task: Task
     dataset: datasets.Dataset
     classes: tuple[str, ...]
     targets: np.ndarray
+    source: str | None = None
+    is_complete: bool = False
 
     @property
     def part_column(self) -> str:
@@ -97,11 +101,14 @@ def open_task(
     file_names = _file_names(dataset)
     part = FOLD if FOLD in dataset.column_names else SPLIT
     kept = dataset.select_columns([AUDIO, part]).add_column(FILE_NAME, file_names)
-    opened = TaskData(given, kept, classes, targets)
     if not allow_other_counts:
         folds = len(set(kept[FOLD])) if part == FOLD else None
         given.require_counts(len(targets), len(classes), folds)
-    return opened
+    source = None
+    if isinstance(data, (str, Path)):
+        source = str(Path(data).resolve()) if Path(data).exists() else str(data)
+    is_complete = given in TASKS.values() and not allow_other_counts
+    return TaskData(given, kept, classes, targets, source, is_complete)
 
 
 def _open_dataset(data: str | Path | datasets.Dataset | datasets.DatasetDict) -> datasets.Dataset:

@@ -1,6 +1,8 @@
 """Check that a folder is a model repository which works for those who load it, before it is published."""
 
+import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -37,7 +39,7 @@ def check_repository(folder: str | Path, trust_remote_code: bool = False) -> Rep
     if not folder.is_dir():
         raise HfGarError(f"{folder} is no folder. Make a model repository with `hf-gar export`.")
     repository = find_repository(folder)
-    pickles = [path.name for path in folder.iterdir() if path.suffix in PICKLES]
+    pickles = [path.name for path in folder.rglob("*") if path.suffix in PICKLES]
     if pickles:
         raise HfGarError(f"{folder} holds {', '.join(pickles)}, which can run code where they are loaded. Remove them.")
     origin = read_origin(folder)
@@ -65,13 +67,21 @@ def check_repository(folder: str | Path, trust_remote_code: bool = False) -> Rep
 
 
 def changed_code(folder: Path) -> list[str]:
-    """The Python files of a repository that are not the installed ones."""
-    installed = Path(hf_gar.models.__file__).parent
-    return sorted(
-        path.name
-        for path in folder.glob("*.py")
-        if not (installed / path.name).exists() or path.read_bytes() != (installed / path.name).read_bytes()
-    )
+    """What a repository would run that is not installed: its Python files, and code that its configuration names."""
+    installed = {path.name: path.read_bytes() for path in Path(hf_gar.models.__file__).parent.glob("*.py")}
+    files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*.py")}
+    changed = [name for name, content in files.items() if installed.get(name) != content]
+    for name in ("config.json", "preprocessor_config.json"):
+        config = json.loads((folder / name).read_text(encoding="utf-8"))
+        pipelines = config.get("custom_pipelines") or {}
+        references = [*(config.get("auto_map") or {}).values(), *(pipeline["impl"] for pipeline in pipelines.values())]
+        # "module.Class" of a file here; not of a folder, nor of another repository ("org/name--module.Class").
+        changed += [
+            f"{reference} ({name})"
+            for reference in references
+            if not re.fullmatch(r"\w+\.\w+", str(reference)) or f"{str(reference).split('.')[0]}.py" not in files
+        ]
+    return sorted(changed)
 
 
 def _embedding(repository: Repository) -> np.ndarray:

@@ -121,7 +121,8 @@ def test_two_runs_at_once_share_the_parts(table, repository, tmp_path):
     both = [subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     for process in both:
         _, errors = process.communicate()
-        assert process.returncode == 0, errors
+        # One may end while the other is at its last part.
+        assert process.returncode == 0 or "Left to another run, which is at them: parts" in errors, errors
     run_job([table], repository, tmp_path / "alone", num_parts=6)
     assert_same_job(tmp_path / "shared", tmp_path / "alone")
 

@@ -1,6 +1,8 @@
 """From recordings to results, with tiny untrained models."""
 
 import json
+import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -111,12 +113,26 @@ def test_recordings_that_cannot_be_embedded(tones, cnn14, tmp_path):
     assert json.loads((tmp_path / "out" / "results.json").read_text())["clips"] == 35
 
 
-def test_other_folds_of_the_same_recordings_are_refused(tones, cnn14, tmp_path):
-    embed_task(open_task(tones), cnn14, tmp_path / "out")
-    data = open_task(tones)
-    moved = data.dataset.remove_columns("fold").add_column("fold", ["7"] * 36)
-    with pytest.raises(HfGarError, match="was made with another fold of the same recordings"):
-        embed_task(type(data)(data.task, moved, data.classes, data.targets), cnn14, tmp_path / "out")
+def test_another_split_or_source_of_the_same_names_is_refused(tones, cnn14, tmp_path):
+    data = open_task(tones, seconds=1)
+    split = data.dataset.remove_columns("fold").add_column("split", ["train"] * 18 + ["valid"] * 9 + ["test"] * 9)
+    data = replace(data, dataset=split)
+    embed_task(data, cnn14, tmp_path / "out")
+    moved = split.remove_columns("split").add_column("split", ["test"] * 9 + ["valid"] * 9 + ["train"] * 18)
+    with pytest.raises(HfGarError, match="was made with another split of the same recordings"):
+        embed_task(replace(data, dataset=moved), cnn14, tmp_path / "out")
+    with pytest.raises(HfGarError, match="holds another job: source is"):
+        embed_task(replace(data, source="elsewhere"), cnn14, tmp_path / "out")
+
+
+def test_mended_recordings_are_tried_again(tones, cnn14, tmp_path):
+    shutil.copytree(tones, tmp_path / "tones")
+    (tmp_path / "tones" / "5.wav").write_bytes(b"")
+    data = open_task(tmp_path / "tones", seconds=1)
+    with pytest.raises(HfGarError, match="1 recordings could not be embedded"):
+        embed_task(data, cnn14, tmp_path / "out")
+    shutil.copy(tones / "5.wav", tmp_path / "tones" / "5.wav")
+    assert len(embed_task(data, cnn14, tmp_path / "out").embeddings) == 36
 
 
 @pytest.mark.parametrize("run", [run_evaluation, run_search])

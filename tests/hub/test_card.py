@@ -67,7 +67,8 @@ def test_the_command_takes_results_of_this_repository_only(tmp_path, capsys):
     folder = save_publishable("cnn14-fusion", tmp_path / "repository")
     evaluation = tmp_path / "evaluation"
     (evaluation / "embeddings").mkdir(parents=True)
-    (evaluation / "results.json").write_text(json.dumps({"task": "esc50", "test": 0.9312, "metric": "accuracy"}))
+    results = {"task": "esc50", "test": 0.9312, "metric": "accuracy", "probe": "linear", "is_complete_task": True}
+    (evaluation / "results.json").write_text(json.dumps(results))
     job = {"weights_sha256": read_origin(folder).weights_sha256, "fusion_layers": [3, 6], "num_parts": 1}
     (evaluation / "embeddings" / "job.json").write_text(json.dumps(job))
     assert main(["card", str(folder), "--results", str(evaluation)]) == 0
@@ -75,5 +76,12 @@ def test_the_command_takes_results_of_this_repository_only(tmp_path, capsys):
     (evaluation / "embeddings" / "job.json").write_text(json.dumps({**job, "fusion_layers": [2, 5]}))
     assert main(["card", str(folder), "--results", str(evaluation)]) == 1
     assert "evaluated layers [2, 5]" in capsys.readouterr().err
+    (evaluation / "embeddings" / "job.json").write_text(json.dumps(job))
+    (evaluation / "results.json").write_text(json.dumps({**results, "is_complete_task": False}))
+    assert main(["card", str(folder), "--results", str(evaluation)]) == 0
+    assert "| esc50 (own data) |" in (folder / "README.md").read_text()
+    (evaluation / "results.json").write_text(json.dumps({**results, "probe": "logistic"}))
+    assert main(["card", str(folder), "--results", str(evaluation)]) == 1
+    assert "no linear evaluation" in capsys.readouterr().err
     assert main(["card", str(folder), "--results", str(tmp_path)]) == 1
     assert "holds no evaluation" in capsys.readouterr().err
