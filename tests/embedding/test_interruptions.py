@@ -1,5 +1,6 @@
 """Jobs whose processes are killed, that share a folder, or run on Ray: nothing is lost, and nothing done twice."""
 
+import contextlib
 import json
 import os
 import random
@@ -89,6 +90,15 @@ def test_kill_9_at_random_moments(source, kills, parts, repository, tmp_path, re
     assert_same_job(tmp_path / "killed", tmp_path / "undisturbed")
 
 
+def ray_workers(driver: int) -> list[psutil.Process]:
+    workers = []
+    for child in psutil.Process(driver).children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):  # a zombie, too, is one
+            if any(name in " ".join(child.cmdline()) for name in ("_Worker", "_prepare_some")):
+                workers.append(child)
+    return workers
+
+
 @pytest.mark.parametrize(
     ("source", "kills", "parts"),
     [("table", 1, 4), pytest.param("real_table", 10, 16, marks=[pytest.mark.slow, pytest.mark.timeout(3000)])],
@@ -102,11 +112,7 @@ def test_ray_loses_workers(source, kills, parts, repository, tmp_path, request):
     killed = 0
     while process.poll() is None and killed < kills:
         time.sleep(moments.uniform(0.2, 4))
-        workers = [
-            child
-            for child in psutil.Process(process.pid).children(recursive=True)
-            if any(name in " ".join(child.cmdline()) for name in ("_Worker", "_prepare_some"))
-        ]
+        workers = ray_workers(process.pid)
         if workers:
             moments.choice(workers).kill()
             killed += 1
