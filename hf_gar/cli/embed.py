@@ -32,6 +32,9 @@ def add_command(commands: Any) -> None:
         metavar="SOURCE",
         help="a folder, audio files, a CSV, Parquet or JSON Lines table, WebDataset tar files, or a dataset",
     )
+    source.add_argument(
+        "--dataset-revision", metavar="REVISION", help="of a dataset on the Hub: a branch, tag or commit"
+    )
     source.add_argument("--config", metavar="NAME", help="of a dataset on the Hub that has several")
     source.add_argument("--split", help="of a dataset that has several")
     source.add_argument("--path-column", metavar="NAME", help="the column with the recordings or their paths")
@@ -71,6 +74,7 @@ def run(options: argparse.Namespace) -> int:
         options.model,
         options.output,
         revision=options.revision,
+        dataset_revision=options.dataset_revision,
         config_name=options.config,
         split=options.split,
         path_column=options.path_column,

@@ -28,6 +28,8 @@ RECORDINGS_IN_PART = 2000
 MAX_PARTS = 10_000
 # What may differ between two runs of a job.
 NOT_PINNED = {"versions"}
+# What may have changed on the Hub since a job began, and the option to go on with what it began with.
+REVISION_OPTIONS = {"revision": "--revision", "dataset_revision": "--dataset-revision"}
 
 
 @dataclass(frozen=True)
@@ -254,10 +256,12 @@ def _describe(source: Source, embedder: AudioEmbedder, num_parts: int) -> dict[s
 
 
 def _require_same(output: Path, there: dict[str, Any], now: dict[str, Any]) -> None:
-    differences = [
-        f"{key} is {there.get(key)!r} there, {value!r} now"
-        for key, value in now.items()
-        if key not in NOT_PINNED and there.get(key) != value
+    different = [key for key, value in now.items() if key not in NOT_PINNED and there.get(key) != value]
+    if not different:
+        return
+    differences = "; ".join(f"{key} is {there.get(key)!r} there, {now[key]!r} now" for key in different)
+    revisions = [
+        f"{option} {there[key]}" for key, option in REVISION_OPTIONS.items() if key in different and there.get(key)
     ]
-    if differences:
-        raise HfGarError(f"{output} holds another job: {'; '.join(differences)}. Choose another --output.")
+    way_on = f", or go on with the revision that it began with: {' '.join(revisions)}" if revisions else ""
+    raise HfGarError(f"{output} holds another job: {differences}. Choose another --output{way_on}.")

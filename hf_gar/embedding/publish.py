@@ -6,7 +6,14 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, DatasetCard, DatasetCardData, HfApi
+from huggingface_hub import (
+    CommitOperation,
+    CommitOperationAdd,
+    CommitOperationDelete,
+    DatasetCard,
+    DatasetCardData,
+    HfApi,
+)
 
 from hf_gar.embedding.job import finished_parts, read_description
 from hf_gar.embedding.parts import METADATA_KEY, ROWS_AT_ONCE, open_writer
@@ -57,24 +64,20 @@ def push_dataset(
         ]
         if others:
             raise HfGarError(f"{repo_id} holds something else ({', '.join(others[:5])}). Choose another --repo-id.")
+        operations: list[CommitOperation] = [
+            CommitOperationAdd("README.md", card.content.encode()),
+            *(CommitOperationDelete(name) for name in there if name.startswith("data/part-") and name not in new),
+        ]
         with tempfile.TemporaryDirectory() as temporary:
-            commit = api.create_commit(
-                repo_id,
-                [
-                    CommitOperationAdd("README.md", card.content.encode()),
-                    *(
-                        CommitOperationAdd(name, _publishable(path, Path(temporary) / path.name))
-                        for name, path in new.items()
-                    ),
-                    *(
-                        CommitOperationDelete(name)
-                        for name in there
-                        if name.startswith("data/part-") and name not in new
-                    ),
-                ],
-                commit_message="Embeddings, by hf_gar",
-                repo_type="dataset",
-            )
+            for name, path in new.items():
+                copy = _publishable(path, Path(temporary) / path.name)
+                addition = CommitOperationAdd(name, copy)
+                # At once, so that a job's copy need not fit on the disk; what is there already is not sent again.
+                api.preupload_lfs_files(repo_id, [addition], repo_type="dataset")
+                if not addition.path_or_fileobj:
+                    copy.unlink()
+                operations.append(addition)
+            commit = api.create_commit(repo_id, operations, commit_message="Embeddings, by hf_gar", repo_type="dataset")
     return str(commit.repo_url)
 
 

@@ -33,6 +33,7 @@ def run_job(
     output: str | Path,
     *,
     revision: str | None = None,
+    dataset_revision: str | None = None,
     config_name: str | None = None,
     split: str | None = None,
     path_column: str | None = None,
@@ -64,6 +65,7 @@ def run_job(
         model: A model repository: a folder, or a name on the Hub.
         output: The job's folder: a new or empty one, or this job's own.
         revision: A branch, tag or commit of the model, for a name on the Hub.
+        dataset_revision: A branch, tag or commit of the source, for a dataset on the Hub.
         model_kwargs: Fields of the model's configuration to replace, such as {"fusion_layers": [2, 5]}.
         feature_extractor_kwargs: Fields of the feature extractor to replace, such as AST's {"mean": ..., "std": ...}.
         with_frames: Store the frame embeddings and their times, too.
@@ -92,6 +94,7 @@ def run_job(
         if isinstance(source, Source)
         else open_source(
             source,
+            revision=dataset_revision,
             config_name=config_name,
             split=split,
             path_column=path_column,

@@ -84,6 +84,7 @@ class Source:
 def open_source(
     source: Sequence[str | Path] | datasets.Dataset | datasets.IterableDataset,
     *,
+    revision: str | None = None,
     config_name: str | None = None,
     split: str | None = None,
     path_column: str | None = None,
@@ -96,6 +97,7 @@ def open_source(
         source: One folder of recordings (with a `metadata.csv` or not), one CSV, Parquet or JSON Lines table, any
             number of audio files, any number of WebDataset tar files, one dataset (a folder of `save_to_disk`, or a
             name on the Hub), or a dataset that is open already.
+        revision: A branch, tag or commit of a dataset on the Hub.
         config_name: The configuration of a dataset on the Hub that has several.
         split: The split of a dataset that has several.
         path_column: The column of a table or dataset that holds the recordings or their paths; by default one of the
@@ -112,7 +114,10 @@ def open_source(
     else:
         names = tuple(map(str, source))
         is_on_hub = len(names) == 1 and not Path(names[0]).exists()
-        revision = _find_revision(names[0]) if is_on_hub else None
+        if revision is not None and not is_on_hub:
+            raise HfGarError(f"{names[0]} is not on the Hub: it has no revision {revision!r}. Leave it out.")
+        if is_on_hub:
+            revision = _find_commit(names[0], revision)
         dataset, column = _open(names, config_name, split, path_column, streaming, audiofolder, revision)
         options = {
             "dataset_revision": revision,
@@ -313,12 +318,12 @@ def _with_audio_column(table: pd.DataFrame, path_column: str, folder: Path) -> d
     return datasets.Dataset.from_pandas(table.assign(audio=pd.array(audio, dtype="string")), preserve_index=False)
 
 
-def _find_revision(name: str) -> str | None:
-    """The commit at which a dataset on the Hub is now; None where the Hub cannot be asked and the cache has to do."""
+def _find_commit(name: str, revision: str | None) -> str | None:
+    """The commit of a dataset on the Hub; `revision` as it is where the Hub cannot be asked and the cache has to do."""
     try:
-        return HfApi().dataset_info(name).sha
+        return HfApi().dataset_info(name, revision=revision).sha
     except (TRANSPORT_ERROR, OSError, HFValidationError):
-        return None
+        return revision
 
 
 def _load_from_hub(name: str, config_name: str | None, split: str | None, streaming: bool, revision: str | None) -> Any:

@@ -6,6 +6,7 @@ from pathlib import Path
 import datasets
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 import soundfile
 
@@ -98,6 +99,8 @@ def test_options_that_do_not_apply_are_refused(recordings, tmp_path):
         open_source([recordings], split="train")
     with pytest.raises(HfGarError, match="not a source that --path-column applies to"):
         open_source([recordings], path_column="file_name")
+    with pytest.raises(HfGarError, match="not on the Hub: it has no revision 'main'"):
+        open_source([recordings], revision="main")
     saved = datasets.Dataset.from_dict({"wav": [str(recordings / "clip0.wav")]})
     saved.save_to_disk(tmp_path / "saved")
     assert open_source([tmp_path / "saved"], path_column="wav")[1] == "wav"
@@ -195,6 +198,17 @@ def test_webdataset_tars_are_streamed(recordings, repository_of_one, tmp_path):
         run_job(tars, repository_of_one, tmp_path / "more", num_parts=3)
 
 
+def test_a_tar_that_is_cut_short(recordings, repository_of_one, tmp_path):
+    """Even between two of its files, where tarfile would see nothing wrong."""
+    first, second = write_tars(recordings, tmp_path)
+    with tarfile.open(second) as tar:
+        boundary = tar.getmembers()[2].offset
+    second.write_bytes(second.read_bytes()[:boundary])
+    with pytest.raises(HfGarError, match=r"shard-1\.tar is cut short"):
+        run_job([first, second], repository_of_one, tmp_path / "out")
+    assert not list(tmp_path.glob("out/*.parquet"))
+
+
 @pytest.mark.parametrize("streaming", [False, True])
 def test_a_dataset_on_the_hub_and_back(streaming, recordings, repository_of_one, tmp_path, monkeypatch):
     """A job of a dataset on the Hub, published again as embeddings and loaded from there."""
@@ -219,3 +233,39 @@ def test_a_dataset_on_the_hub_and_back(streaming, recordings, repository_of_one,
             push_dataset(tmp_path / "out", "org/sounds")
         with pytest.raises(HfGarError, match=r"org/gone is .*no"):
             open_source(["org/gone"])
+
+
+def test_a_dataset_that_changed_on_the_hub(recordings, repository_of_one, tmp_path, monkeypatch):
+    """A job is of one commit: another is refused, and it can go on with the one that it began with."""
+    with LocalHub(tmp_path / "hub", organizations=("org",)) as hub:
+        hub.patch(monkeypatch)
+        monkeypatch.setattr(datasets.config, "HF_ENDPOINT", hub.endpoint)
+        rows = [{"bytes": path.read_bytes(), "path": path.name} for path in sorted(recordings.glob("clip*"))]
+
+        def push(rows):
+            sounds = datasets.Dataset.from_dict({"audio": rows})
+            sounds.cast_column("audio", datasets.Audio(decode=False)).push_to_hub("org/sounds")
+
+        push(rows)
+        run_job(["org/sounds"], repository_of_one, tmp_path / "out", num_parts=2, part=0)
+        push(rows[::-1])
+        with pytest.raises(HfGarError, match=r"go on with .*: --dataset-revision [0-9a-f]{40}\.") as error:
+            run_job(["org/sounds"], repository_of_one, tmp_path / "out")
+        first = str(error.value)[-41:-1]
+        run_job(["org/sounds"], repository_of_one, tmp_path / "out", dataset_revision=first)
+        run_job([recordings], repository_of_one, tmp_path / "expected", num_parts=2)
+        assert (read_job(tmp_path / "out").embeddings == read_job(tmp_path / "expected").embeddings).all()
+
+
+def test_what_is_published_tells_nothing_of_this_machine(recordings, repository_of_one, tmp_path, monkeypatch):
+    paths = [*(str(recordings / name) for name in CLIPS[:2]), str(recordings / "gone.wav")]
+    assert run_job(paths, repository_of_one, tmp_path / "out", num_parts=2).failed == 1
+    with LocalHub(tmp_path / "hub", organizations=("org",)) as hub:
+        hub.patch(monkeypatch)
+        push_dataset(tmp_path / "out", "org/embeddings")
+        files = hub.files("org/embeddings", repo_type="dataset")
+        parts = [pq.read_table(io.BytesIO(files[name])) for name in sorted(files) if name.endswith(".parquet")]
+        assert len(parts) == 2
+        assert [name for part in parts for name in part["file_name"].to_pylist()] == CLIPS[:2]
+        assert not [name for name, content in files.items() if str(tmp_path).encode() in content]
+        assert not [name for name, content in files.items() if b"gone.wav" in content]

@@ -291,6 +291,20 @@ def test_changed_code_is_named_and_not_run(publishable, tmp_path):
     assert (tmp_path / "was_run").exists()
 
 
+def test_code_elsewhere_is_named(publishable, tmp_path):
+    folder = altered(publishable, tmp_path)
+    (folder / "deep").mkdir()
+    (folder / "deep" / "helper.py").write_text("")
+    with pytest.raises(HfGarError, match=r"installed hf_gar: deep/helper\.py\."):
+        check_repository(folder)
+    shutil.rmtree(folder / "deep")
+    config = json.loads((folder / "config.json").read_text())
+    config["auto_map"]["AutoModel"] = "someone/else--modeling_cnn14_fusion.CNN14FusionModel"
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(HfGarError, match=r"installed hf_gar: someone/else--modeling_cnn14_fusion\."):
+        check_repository(folder)
+
+
 def test_code_that_gives_another_embedding(publishable, tmp_path):
     folder = altered(publishable, tmp_path)
     code = (folder / "fusion.py").read_text()
