@@ -97,7 +97,7 @@ def run_search(
     The arguments are those of `run_evaluation` and `search_layers`; all layers that the repository holds are searched.
     """
     _require_libraries()
-    held = load_config(model, revision, {**(model_kwargs or {})})
+    held = load_config(model, revision, model_kwargs or {})
     model_kwargs = {**(model_kwargs or {}), "fusion_layers": list(probed_layers(held))}
     config = load_config(model, revision, model_kwargs)
     rates = parse_learning_rates(learning_rate, data.task.learning_rate(config))
