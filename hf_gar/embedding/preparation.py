@@ -19,6 +19,8 @@ from hf_gar.models.windows import split_windows
 
 # How many windows each worker process keeps ready.
 PREFETCHED = 16
+# A model has at most so many processes that decode for it, by default.
+MAX_DECODERS = 8
 
 
 class PreparedWindow(NamedTuple):
@@ -132,6 +134,11 @@ def prepare(preparation: Preparation, workers: int) -> Iterator[PreparedWindow |
         ) from error
 
 
+def share_decoders(num_processors: int, num_models: int) -> int:
+    """Processes that decode for each model: together as many as there are processors, up to a bound."""
+    return max(1, min(MAX_DECODERS, num_processors // num_models))
+
+
 def _unchanged(item: Any) -> Any:
     return item
 
@@ -140,6 +147,11 @@ def _start_worker(worker: int) -> None:
     # Ctrl-C is for the main process, which ends its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    give_way()
+
+
+def give_way() -> None:
+    """Make this process one that decodes beside a model."""
     torch.set_num_threads(1)
     # A model on the processor shares it with the decoders. Its threads wait for each other, so that all are slowed down
     # where a decoder takes a part of one core: decoders get what the model leaves, and all cores while it waits.

@@ -1,13 +1,15 @@
 """Run the parts of a job on a Ray cluster: decoding on its processors, the model on its GPUs or processors."""
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 from datasets.utils import tqdm
 
 from hf_gar.embedding.job import Job
-from hf_gar.embedding.preparation import Preparation, PreparedWindow, Unreadable
+from hf_gar.embedding.preparation import Preparation, PreparedWindow, Unreadable, give_way, share_decoders
 from hf_gar.errors import HfGarError
 
 try:
@@ -15,12 +17,10 @@ try:
 except ImportError as error:
     raise ImportError('The engine "ray" needs Ray: pip install "hf_gar[ray]"') from error
 
-# Recordings that one task decodes, windows that it hands over at a time, and how many hand-overs it may be ahead.
-RECORDINGS_IN_TASK = 64
+# Recordings that a decoder takes at most, windows that it hands over at a time, and how many hand-overs it is ahead.
+RECORDINGS_AT_ONCE = 64
 WINDOWS_AT_ONCE = 16
 AHEAD = 4
-# Tasks that decode for one model at a time.
-TASKS_AHEAD = 4
 # How often Ray does a part again whose worker was lost: one that kills its workers is an error in the end.
 RETRIES = 10
 
@@ -64,13 +64,13 @@ def run_on_ray(
                 f"The cluster has {resources.get('CPU', 0):g} processors and {resources.get('GPU', 0):g} GPUs, too few "
                 f"for {count} workers with {gpus:g} GPUs each. Ask for fewer (--workers, --gpus-per-worker)."
             )
-        _run(job, parts, count, gpus, retry_failed)
+        _run(job, parts, count, gpus, share_decoders(int(resources.get("CPU", 1)), count), retry_failed)
     finally:
         if is_ours:
             ray.shutdown()
 
 
-def _run(job: Job, parts: Sequence[int], count: int, gpus: float, retry_failed: bool) -> None:
+def _run(job: Job, parts: Sequence[int], count: int, gpus: float, decoders: int, retry_failed: bool) -> None:
     worker_class = ray.remote(num_cpus=0 if gpus else 1, num_gpus=gpus, max_restarts=RETRIES, max_task_retries=RETRIES)(
         _Worker
     )
@@ -95,11 +95,11 @@ def _run(job: Job, parts: Sequence[int], count: int, gpus: float, retry_failed: 
             left -= finished
             bar.update(finished)
             if waiting:
-                running[worker.run_part.remote(shared_job, waiting.pop(), retry_failed)] = worker
+                running[worker.run_part.remote(shared_job, waiting.pop(), decoders, retry_failed)] = worker
 
 
 class _Worker:
-    """An actor: a model, to which tasks on the cluster's processors bring decoded recordings.
+    """An actor: a model, and the decoders that it has.
 
     It has no arguments, which might be gone from Ray's store when it is started again.
     """
@@ -111,37 +111,53 @@ class _Worker:
         """No part is finished yet."""
         return 0
 
-    def run_part(self, job: Job, part: int, retry_failed: bool) -> int:
+    def run_part(self, job: Job, part: int, decoders: int, retry_failed: bool) -> int:
         """One part is finished, or another run is at it."""
-        if self.job is None:  # its model is loaded with the first part, and kept
+        if self.job is None:  # the model and the decoders are started with the first part, and kept
             embedder = job.embedder.on_device("cuda" if ray.get_gpu_ids() else "cpu")
-            embedder.prepare = _prepare_on_ray
+            embedder.workers = decoders
+            embedder.prepare = _Decoders(decoders).prepare
             self.job = replace(job, embedder=embedder)
         self.job.run_part(part, retry_failed)
         return 1
 
 
-def _prepare_on_ray(preparation: Preparation, workers: int) -> Iterator[PreparedWindow | Unreadable]:
-    """The windows of a preparation, made by Ray tasks, in order and a bounded number ahead."""
-    # They reserve no processor: one that waits until its windows are wanted would keep it from those that are wanted.
-    task = ray.remote(num_cpus=0, num_returns="streaming", _generator_backpressure_num_objects=AHEAD)(_prepare_some)
-    starts = list(range(0, len(preparation.sources), RECORDINGS_IN_TASK))
-    tasks: list[tuple[int, Any]] = []
-    while starts or tasks:
-        while starts and len(tasks) < TASKS_AHEAD:
-            start = starts.pop(0)
-            tasks.append((start, task.remote(preparation.slice(start, start + RECORDINGS_IN_TASK))))
-        start, windows = tasks.pop(0)
-        for reference in windows:
-            for item in ray.get(reference):
-                yield item._replace(recording=start + item.recording)
+class _Decoders:
+    """Actors that make recordings ready for one model, anywhere on the cluster."""
+
+    def __init__(self, count: int):
+        # They reserve no processor: one that waits until its windows are wanted would keep it from a model. They last,
+        # as Ray ends the processes of tasks whenever there are more than processors, and new ones take seconds.
+        options = {"num_cpus": 0, "max_restarts": RETRIES, "max_task_retries": RETRIES, "scheduling_strategy": "SPREAD"}
+        self.actors = [ray.remote(**options)(_Decoder).remote() for _ in range(count)]
+
+    def prepare(self, preparation: Preparation, workers: int) -> Iterator[PreparedWindow | Unreadable]:
+        """The windows of a preparation, in order, made by so many actors, each a bounded number ahead."""
+        recordings = len(preparation.sources)
+        at_once = max(1, min(RECORDINGS_AT_ONCE, -(-recordings // workers)))
+        free = deque(self.actors[:workers])
+        starts = deque(range(0, recordings, at_once))
+        running: deque[tuple[int, Any, Any]] = deque()
+        while starts or running:
+            while starts and free:
+                start, actor = starts.popleft(), free.popleft()
+                stream = actor.prepare.options(num_returns="streaming", _generator_backpressure_num_objects=AHEAD)
+                running.append((start, actor, stream.remote(preparation.slice(start, start + at_once))))
+            start, actor, references = running.popleft()
+            for reference in references:
+                for item in ray.get(reference):
+                    yield item._replace(recording=start + item.recording)
+            free.append(actor)
 
 
-def _prepare_some(preparation: Preparation) -> Iterator[list[PreparedWindow | Unreadable]]:
-    waiting = []
-    for item in preparation:
-        waiting.append(item)
-        if len(waiting) == WINDOWS_AT_ONCE:
-            yield waiting
-            waiting = []
-    yield waiting
+class _Decoder:
+    """An actor that makes recordings ready."""
+
+    def __init__(self) -> None:
+        give_way()
+
+    def prepare(self, preparation: Preparation) -> Iterator[list[PreparedWindow | Unreadable]]:
+        """Its windows, some at a time."""
+        windows = iter(preparation)
+        while some := list(islice(windows, WINDOWS_AT_ONCE)):
+            yield some

@@ -20,11 +20,11 @@ from hf_gar.embedding.job import (
     write_errors_file,
 )
 from hf_gar.embedding.local_engine import available_devices, run_locally
+from hf_gar.embedding.preparation import share_decoders
 from hf_gar.embedding.sources import Source, open_source
 from hf_gar.errors import HfGarError
 
 AUTO = "auto"
-MAX_DECODERS = 8
 
 
 def run_job(
@@ -117,7 +117,7 @@ def run_job(
         crop=crop,
         device=devices[0],
         batch_size=batch_size,
-        workers=default_decoders(len(devices)) if decoders is None else decoders,
+        workers=share_decoders(os.cpu_count() or 1, len(devices)) if decoders is None else decoders,
     )
     if engine == "local":
         embedder.load_model()  # before the folder is claimed: a model that cannot be loaded is no job
@@ -151,8 +151,3 @@ def _run_parts(
         run_on_ray(job, parts, retry_failed=retry_failed, **ray_options)
     else:
         run_locally(job, parts, devices, retry_failed)
-
-
-def default_decoders(num_devices: int) -> int:
-    """Processes that decode for each device: together as many as there are processors, up to a bound."""
-    return max(1, min(MAX_DECODERS, (os.cpu_count() or 1) // num_devices))

@@ -94,7 +94,7 @@ def ray_workers(driver: int) -> list[psutil.Process]:
     workers = []
     for child in psutil.Process(driver).children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):  # a zombie, too, is one
-            if any(name in " ".join(child.cmdline()) for name in ("_Worker", "_prepare_some")):
+            if any(name in " ".join(child.cmdline()) for name in ("_Worker", "_Decoder")):
                 workers.append(child)
     return workers
 
