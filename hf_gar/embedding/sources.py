@@ -12,6 +12,7 @@ from typing import Any
 
 import datasets
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HFValidationError
@@ -37,6 +38,8 @@ METADATA_FILES = ("metadata.csv", "metadata.parquet", "metadata.jsonl")
 SAVED_DATASET_FILES = ("dataset_info.json", "dataset_dict.json")
 PATH_COLUMNS = ("file_name", "path", "file", "filename", "audio")
 AUDIO = "audio"
+# Rows of a source that are read at a time, where they are not embedded.
+ROWS_READ = 10_000
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ class Source:
         if not isinstance(self.dataset, datasets.Dataset) or self.dataset.features[column] not in TEXT:
             return None
         digest = hashlib.sha256()
-        for table in self.dataset.select_columns(column).with_format("arrow").iter(batch_size=10_000):
+        for table in self.dataset.select_columns(column).with_format("arrow").iter(batch_size=ROWS_READ):
             digest.update(json.dumps(table[column].to_pylist()).encode())
         return digest.hexdigest()
 
@@ -224,7 +227,7 @@ def _open_folder(folder: Path) -> datasets.Dataset:
         for path in folder.rglob("*")
         if path.suffix.lower() in AUDIO_SUFFIXES and not path.name.startswith(".") and path.is_file()
     )
-    table = pd.DataFrame({"file_name": files}, dtype="string")
+    table = pd.DataFrame({"file_name": files}, dtype="string[pyarrow]")
     for metadata in (folder / name for name in METADATA_FILES):
         if metadata.exists():
             listed = _read_table(metadata)
@@ -287,8 +290,8 @@ def _open_table(path: Path, path_column: str | None) -> tuple[datasets.Dataset, 
 
 
 def _read_table(path: Path) -> pd.DataFrame:
-    # Nullable types: integers stay integers where a value is missing.
-    return _read(path, partial(TABLE_READERS[path.suffix.lower()], dtype_backend="numpy_nullable"))
+    # Arrow's types: integers stay integers where a value is missing, and text takes little memory.
+    return _read(path, partial(TABLE_READERS[path.suffix.lower()], dtype_backend="pyarrow"))
 
 
 def _read(path: Path, reader: Callable[[Path], Any]) -> Any:
@@ -308,14 +311,22 @@ def _require_column(table: pd.DataFrame, column: str, path: Path) -> None:
 
 def _with_audio_column(table: pd.DataFrame, path_column: str, folder: Path) -> datasets.Dataset:
     """The table as a dataset whose column "audio" holds the paths, those in `path_column` seen from `folder`."""
-    audio = [None if pd.isna(path) else str(folder / str(path)) for path in table[path_column]]
+    paths = table[path_column]
+    # There may be millions: the most of them are Arrow's, not Python's.
+    audio = pa.chunked_array(
+        [
+            [None if pd.isna(path) else str(folder / str(path)) for path in paths[start : start + ROWS_READ]]
+            for start in range(0, len(paths), ROWS_READ)
+        ],
+        pa.string(),
+    )
     if path_column == AUDIO:
         table = (
             table.drop(columns=AUDIO) if "file_name" in table.columns else table.rename(columns={AUDIO: "file_name"})
         )
     elif AUDIO in table.columns:
         raise HfGarError(f"The table has a column {AUDIO!r} beside {path_column!r}. Rename it, or use --path-column.")
-    return datasets.Dataset.from_pandas(table.assign(audio=pd.array(audio, dtype="string")), preserve_index=False)
+    return datasets.Dataset.from_pandas(table, preserve_index=False).add_column(AUDIO, audio)
 
 
 def _find_commit(name: str, revision: str | None) -> str | None:
