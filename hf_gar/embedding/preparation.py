@@ -1,5 +1,6 @@
 """Recordings made ready for the model: decoded, mixed, resampled, cut into windows, and turned into spectrograms."""
 
+import contextlib
 import os
 import signal
 import threading
@@ -125,8 +126,10 @@ def prepare(preparation: Preparation, workers: int) -> Iterator[PreparedWindow |
         prefetch_factor=PREFETCHED,
         worker_init_fn=_start_worker,
     )
+    with _ctrl_c_waits():  # a loader that is stopped while it starts its processes prints an error of its own
+        windows = iter(loader)
     try:
-        yield from loader
+        yield from windows
     except RuntimeError as error:
         raise HfGarError(
             f"A process that decoded recordings died: {error}\nIt may have run out of memory: run the command again "
@@ -137,6 +140,22 @@ def prepare(preparation: Preparation, workers: int) -> Iterator[PreparedWindow |
 def share_decoders(num_processors: int, num_models: int) -> int:
     """Processes that decode for each model: together as many as there are processors, up to a bound."""
     return max(1, min(MAX_DECODERS, num_processors // num_models))
+
+
+@contextlib.contextmanager
+def _ctrl_c_waits() -> Iterator[None]:
+    """Hold Ctrl-C back while the block runs."""
+    if threading.current_thread() is not threading.main_thread():  # only that one is interrupted
+        yield
+        return
+    came: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if came:
+        signal.raise_signal(signal.SIGINT)
 
 
 def _unchanged(item: Any) -> Any:
