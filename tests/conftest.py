@@ -4,6 +4,7 @@ import os
 
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 import soundfile
 import torch
 
+from hf_gar.cli import main
 from hf_gar.hub.card import CARD_FILE, Origin, render_card
 from hf_gar.hub.load import find_repository
 from hf_gar.models import MODEL_CLASSES, FusionFeatureExtractor, FusionModel
@@ -109,6 +111,20 @@ def save_publishable(model_type: str, folder: Path) -> Path:
 @pytest.fixture(scope="session")
 def repository(model_type, tmp_path_factory) -> Path:
     return save_tiny(model_type, tmp_path_factory.mktemp("repository") / model_type)
+
+
+@pytest.fixture
+def run_here(capfd):
+    """Run `hf-gar` in this process, which need not import everything; gives exit code, output and error output."""
+    before = signal.getsignal(signal.SIGTERM)
+
+    def run(*arguments) -> tuple[int, str, str]:
+        capfd.readouterr()
+        code = main(list(map(str, arguments)))
+        return code, *capfd.readouterr()
+
+    yield run
+    signal.signal(signal.SIGTERM, before)
 
 
 @pytest.fixture(scope="session")
