@@ -135,13 +135,7 @@ def test_two_runs_at_once_share_the_parts(table, repository, tmp_path):
 
 
 def test_a_process_for_each_device(table, repository, tmp_path):
-    done = subprocess.run(
-        command(table, repository, tmp_path / "two", "--num-parts", 4, "--device", "cpu", "cpu"),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    run_job([table], repository, tmp_path / "two", num_parts=4, devices=["cpu", "cpu"])
     run_job([table], repository, tmp_path / "one", num_parts=4)
     assert_same_job(tmp_path / "two", tmp_path / "one", tolerance=1e-6)
 

@@ -65,14 +65,3 @@ def test_other_layers(found, model, repository, extractor):
     inputs = extractor(tone(2), sampling_rate=16000, return_tensors="pt")
     with torch.no_grad():
         assert relative_error(found["other_layers"], other(**inputs).pooler_output) < 1e-6
-
-
-def test_without_trust_nothing_is_run(repository, tmp_path):
-    environment = {**os.environ, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
-    code = f"from transformers import AutoModel as M; M.from_pretrained({str(repository)!r}, trust_remote_code=False)"
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    assert done.returncode != 0
-    assert "trust_remote_code=True" in done.stderr
-    assert not (tmp_path / "modules").exists() or not list((tmp_path / "modules").rglob("modeling_*.py"))
