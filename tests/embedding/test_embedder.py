@@ -55,6 +55,29 @@ def test_what_a_column_may_hold(repository, recordings):
     assert relative_error(embed_dataset(as_audio, repository)["embedding"][0], expected) < 1e-6
 
 
+@pytest.mark.parametrize("fit", [1, 0])
+def test_a_device_whose_memory_is_too_small(fit, rows, repository):
+    """A batch is halved until it fits; that a single window does not is an error."""
+    expected = AudioEmbedder(repository).embed(rows["audio"])
+    embedder = AudioEmbedder(repository)
+    passed = []
+
+    def refuse(model, arguments, inputs):
+        if len(inputs["input_features"]) > fit:
+            raise torch.OutOfMemoryError("as CUDA says it")
+        passed.append(len(inputs["input_features"]))
+
+    embedder.load_model().register_forward_pre_hook(refuse, with_kwargs=True)
+    if fit == 0:
+        with pytest.raises(HfGarError, match="too small for a single window"):
+            embedder.embed(rows["audio"])
+        return
+    found = embedder.embed(rows["audio"])
+    assert set(passed) == {1}
+    for one, other in zip(found, expected, strict=True):
+        assert relative_error(one.clip, other.clip) < 1e-5
+
+
 def test_in_a_users_own_map(rows, repository, model):
     embedder = AudioEmbedder(repository)
     mapped = rows.map(embedder, batched=True, batch_size=2, remove_columns="audio")
