@@ -130,11 +130,13 @@ def memory_of(process: psutil.Process) -> int:
     """The memory of a process and its children, pages that they share counted once, in bytes."""
     total = 0
     try:
-        for each in [process, *process.children(recursive=True)]:
+        processes = [process, *process.children(recursive=True)]
+        for each in processes:
             total += each.memory_full_info().pss
+        # One that began or ended meanwhile would have what it shares counted twice.
+        return total if processes == [process, *process.children(recursive=True)] else 0
     except psutil.Error:
-        pass  # it has just ended
-    return total
+        return 0  # it has just ended
 
 
 def benchmark_ray(options: argparse.Namespace) -> None:
