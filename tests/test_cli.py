@@ -70,6 +70,7 @@ def test_mistakes_are_named(arguments, message, recordings, repository, tmp_path
     assert code == 1
     assert "hf-gar: " in errors
     assert message in errors
+    assert "Traceback" not in errors
     assert not (tmp_path / "out").exists()
 
 

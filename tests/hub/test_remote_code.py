@@ -10,7 +10,7 @@ import pytest
 import soundfile
 import torch
 
-from tests.conftest import relative_error, tone
+from tests.conftest import TINY, relative_error, save_tiny, tone
 
 SCRIPT = Path(__file__).parents[1] / "remote_code.py"
 
@@ -65,3 +65,29 @@ def test_other_layers(found, model, repository, extractor):
     inputs = extractor(tone(2), sampling_rate=16000, return_tensors="pt")
     with torch.no_grad():
         assert relative_error(found["other_layers"], other(**inputs).pooler_output) < 1e-6
+
+
+def test_without_trust_nothing_is_run(tmp_path):
+    """Of any of the models, in one process."""
+    code = """
+import sys
+from transformers import AutoModel
+for repository in sys.argv[1:]:
+    try:
+        AutoModel.from_pretrained(repository, trust_remote_code=False)
+    except ValueError as error:
+        assert "trust_remote_code=True" in str(error), error
+    else:
+        sys.exit(f"{repository} was loaded")
+"""
+    repositories = [str(save_tiny(model_type, tmp_path / model_type)) for model_type in TINY]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *repositories],
+        env={**os.environ, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert not list((tmp_path / "home").rglob("modules/**/modeling_*.py"))
