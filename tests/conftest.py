@@ -61,6 +61,16 @@ def build_tiny(model_type: str, **config) -> FusionModel:
     return model.eval()
 
 
+def build_overflowing(model_type: str) -> FusionModel:
+    """A model whose weights are finite, but too large for its outputs to be."""
+    model = build_tiny(model_type)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.ndim > 1 or name.startswith("norm."):  # of AST, what the last normalisation multiplies by
+                parameter.mul_(1e36)
+    return model
+
+
 def build_tiny_extractor(model_type: str) -> FusionFeatureExtractor:
     return MODEL_CLASSES[model_type].feature_extractor(**TINY[model_type][1])
 

@@ -28,7 +28,7 @@ class PreparedWindow(NamedTuple):
     """A window of a recording, both by their numbers, as a spectrogram (time, mel).
 
     Its own frame embeddings are [first, stop) of those that it gives. `num_samples` is the recording's length as far as
-    it was read, `is_last` says that this was to its end.
+    it was read, `is_last` says that this was to its end; errors call it `name`.
     """
 
     recording: int
@@ -38,6 +38,7 @@ class PreparedWindow(NamedTuple):
     stop: int
     num_samples: int
     is_last: bool
+    name: str
 
 
 class Unreadable(NamedTuple):
@@ -105,6 +106,7 @@ class Preparation(IterableDataset):
                 stop=window.stop,
                 num_samples=window.num_samples,
                 is_last=window.is_last,
+                name=name,
             )
 
 
