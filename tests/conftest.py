@@ -4,7 +4,6 @@ import os
 
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
-import signal
 from pathlib import Path
 
 import numpy as np
@@ -126,15 +125,13 @@ def repository(model_type, tmp_path_factory) -> Path:
 @pytest.fixture
 def run_here(capfd):
     """Run `hf-gar` in this process, which need not import everything; gives exit code, output and error output."""
-    before = signal.getsignal(signal.SIGTERM)
 
     def run(*arguments) -> tuple[int, str, str]:
         capfd.readouterr()
         code = main(list(map(str, arguments)))
         return code, *capfd.readouterr()
 
-    yield run
-    signal.signal(signal.SIGTERM, before)
+    return run
 
 
 @pytest.fixture(scope="session")

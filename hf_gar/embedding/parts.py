@@ -3,7 +3,7 @@
 import json
 import tarfile
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from hf_gar.embedding.dataset import TEXT
 from hf_gar.embedding.embedder import AudioEmbedder
+from hf_gar.embedding.job_folder import METADATA_KEY, Failure, PartInfo, read_part_info
 from hf_gar.embedding.window_batch import Embedding
 from hf_gar.errors import HfGarError
 from hf_gar.files import replace_when_whole
@@ -30,38 +31,8 @@ ROWS_WITH_BYTES_AT_ONCE = 64
 NAME_COLUMNS = ("file_name", "__key__")
 # The columns of floats.
 ARRAY_COLUMNS = ("embedding", "frame_embeddings", "frame_times")
-# The column of failures, which is not stored, and the part's metadata that is.
+# The column of failures, which is not stored.
 FAILURE = "__hf_gar_failure__"
-METADATA_KEY = b"hf_gar"
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A recording that could not be embedded: its row in the part, its name, and the reason."""
-
-    row: int
-    file: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class PartInfo:
-    """What a finished part holds."""
-
-    embedded: int
-    failures: tuple[Failure, ...]
-
-
-def read_part_info(path: Path) -> PartInfo | None:
-    """What a part holds; None where there is no such file, or a damaged one, which has to be embedded again."""
-    try:
-        metadata = pq.read_metadata(path)
-        failures = json.loads(metadata.metadata[METADATA_KEY])["failures"]
-        return PartInfo(metadata.num_rows, tuple(Failure(**failure) for failure in failures))
-    except FileNotFoundError:
-        return None
-    except (pa.ArrowInvalid, KeyError, TypeError, ValueError, OSError):
-        return None
 
 
 def write_part(

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
-from hf_gar.embedding.job import finished_parts, read_description
+from hf_gar.embedding.job_folder import finished_parts, read_description
 from hf_gar.embedding.parts import ARRAY_COLUMNS
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 from huggingface_hub import EvalResult
 
-from hf_gar.embedding.job import read_description
+from hf_gar.embedding.job_folder import read_description
 from hf_gar.errors import HfGarError
 from hf_gar.evaluation.evaluate import EmbeddedTask, Evaluation
 from hf_gar.evaluation.layer_search import LayerSearch
