@@ -41,6 +41,7 @@ def plot_layers(search: LayerSearch, title: str, path: Path) -> None:
     single = scores[search.candidates.set_index("layers")["stage"] == "layer"]
     names = [str(layers[0]) for layers in single.index]
     below, above = single["valid"] - single["valid_low"], single["valid_high"] - single["valid"]
+    below, above = below.clip(lower=0), above.clip(lower=0)  # rounding
     has_interval = bool(below.notna().all())
     label = "a layer alone"
     if has_interval:
