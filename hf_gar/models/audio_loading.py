@@ -178,7 +178,8 @@ def _open_file(file: str | io.BytesIO, name: str) -> Recording:
     if soundfile is None:
         return _open_with_torchcodec(file, name, "libsndfile is not installed: pip install soundfile")
     try:
-        opened = soundfile.SoundFile(file)
+        # Names that are not UTF-8: soundfile takes them as bytes only. Windows has none.
+        opened = soundfile.SoundFile(os.fsencode(file) if isinstance(file, str) and os.name != "nt" else file)
     except TypeError as error:  # headerless samples (.raw)
         raise AudioError(f"{name} cannot be decoded: it has no header that tells its format.") from error
     except soundfile.LibsndfileError as error:
