@@ -4,6 +4,7 @@ import csv
 import itertools
 import json
 import math
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,9 @@ FILE_NAME = "file_name"
 SEPARATORS = ",;\t"
 # Rows that are Python's at a time: all others are Arrow's, which take a fraction of the memory.
 ROWS_READ = 1000
+ROWS_JOINED = 10_000
+# Of a path that is absolute, empty, or has a part that is empty or ".".
+NOT_SIMPLE = r"^/|^$|//|/$|(^|/)\.(/|$)"
 
 
 def read_table(path: Path) -> pa.Table:
@@ -44,8 +48,11 @@ def read_tables(paths: Sequence[Path]) -> list[pa.Table]:
     typed = pa.concat_tables(texts, promote_options="default")
     typed = pa.table({name: _as_values(typed[name]) for name in typed.column_names}).combine_chunks()
     ends = itertools.accumulate(map(len, texts))
-    slices = iter([typed.slice(end - len(text), len(text)) for text, end in zip(texts, ends, strict=True)])
-    return [next(slices) if is_text else table for table, is_text in zip(tables, are_text, strict=True)]
+    # Each with the columns that it has itself.
+    values = iter(
+        typed.slice(end - len(text), len(text)).select(text.column_names) for text, end in zip(texts, ends, strict=True)
+    )
+    return [next(values) if is_text else table for table, is_text in zip(tables, are_text, strict=True)]
 
 
 def require_column(table: pa.Table, column: str, path: Path) -> None:
@@ -73,20 +80,23 @@ def refuse_duplicates(table: pa.Table, name: str) -> None:
 
 def with_audio_column(table: pa.Table, path_column: str, folder: Path) -> datasets.Dataset:
     """The table as a dataset whose column "audio" holds the paths, those in `path_column` seen from `folder`."""
-    paths = table[path_column]
-    audio = pa.chunked_array(
-        [
-            [str(folder / path) if path else None for path in paths[start : start + ROWS_READ].to_pylist()]
-            for start in range(0, len(paths), ROWS_READ)
-        ],
-        pa.string(),
-    )
+    paths = table[path_column].cast(pa.string())
+    starts = range(0, len(paths), ROWS_JOINED)
+    joined = [_join(folder, paths[start : start + ROWS_JOINED].combine_chunks()) for start in starts]
+    audio = pa.chunked_array(joined, pa.string())
     if path_column == AUDIO:
         names = [FILE_NAME if name == AUDIO else name for name in table.column_names]
         table = table.drop_columns(AUDIO) if FILE_NAME in table.column_names else table.rename_columns(names)
     elif AUDIO in table.column_names:
         raise HfGarError(f"The table has a column {AUDIO!r} beside {path_column!r}. Rename it, or use --path-column.")
     return datasets.Dataset(datasets.table.InMemoryTable(table.append_column(AUDIO, audio)))
+
+
+def _join(folder: Path, paths: pa.Array) -> pa.Array:
+    """Paths seen from a folder, as pathlib joins and simplifies them; null for an empty one."""
+    if os.sep != "/" or pc.any(pc.match_substring_regex(paths, NOT_SIMPLE)).as_py():
+        return pa.array([str(folder / path) if path else None for path in paths.to_pylist()], pa.string())
+    return pc.binary_join_element_wise(str(folder / "x")[:-1], paths, "")
 
 
 def _read(path: Path) -> pa.Table:
@@ -145,8 +155,8 @@ def _csv_lines(file: Iterable[str], separator: str) -> Iterator[list[str]]:
             fields = fields or len(cells)
             if len(cells) != fields:
                 raise ValueError(
-                    f"line {reader.line_num} has {len(cells)} fields, but the header has {fields}. Text with the "
-                    f'separator {separator!r} in it has to stand in double quotes ("...").'
+                    f"line {reader.line_num} does not have as many fields as the header: {len(cells)}, not {fields}. "
+                    f'Put text that has the separator {separator!r} in it into double quotes ("...").'
                 )
             yield cells
     except csv.Error as error:
@@ -174,7 +184,7 @@ def _json_rows(file: Iterable[str]) -> Iterator[dict[str, Any]]:
         except ValueError as error:
             raise ValueError(f"line {number} is not JSON: {error}") from error
         if not isinstance(row, dict):
-            raise ValueError(f"line {number} is no JSON object, such as {{'file_name': 'a.wav'}}.")
+            raise ValueError(f'line {number} is not a JSON object, such as {{"file_name": "a.wav"}}.')
         yield row
 
 

@@ -135,7 +135,7 @@ def _read_samples(path: Path | str, with_recordings: bool = True) -> Iterator[Sa
             sample = Sample(key)
         sample.names[suffix] = member.name
         if not member.isfile():
-            sample.problems[suffix] = f"{escape(member.name)} is {_kind(member)} in the tar, not a file"
+            sample.problems[suffix] = f"{escape(member.name)} is {_kind(member)}"
         elif with_recordings or not _is_recording(suffix):
             file = tar.extractfile(member)
             assert file is not None  # it is for files
@@ -172,8 +172,11 @@ def _read_members(path: Path | str) -> Iterator[tuple[tarfile.TarInfo, tarfile.T
 
 def _kind(member: tarfile.TarInfo) -> str:
     if member.issym() or member.islnk():
-        return f"a link to {escape(member.linkname)}"
-    return "a folder" if member.isdir() else "a device or pipe"
+        return (
+            f"a link to {escape(member.linkname)} in the tar, not a file. Write the tar with `tar --dereference "
+            "--hard-dereference`."
+        )
+    return f"a {'folder' if member.isdir() else 'device or pipe'} in the tar, not a file. Leave it out."
 
 
 def _infer_schema(samples: Sequence[Sample], path_column: str | None) -> pa.Schema:
@@ -266,4 +269,5 @@ def _recordings(sample: Sample, schema: pa.Schema, path_column: str | None) -> I
         yield {"bytes": content, "path": escape(sample.names[name]), "error": reason}
     if not taken and (sample.recordings or any(name in schema.names for name in sample.names)):
         there = ", ".join(map(escape, sample.names.values()))
-        yield {"bytes": None, "path": None, "error": f"{escape(sample.key)} has no recording, only {there}"}
+        missing = f"recording {path_column}" if path_column else "recording"
+        yield {"bytes": None, "path": None, "error": f"{escape(sample.key)} has no {missing}, only {there}"}
