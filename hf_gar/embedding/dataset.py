@@ -69,6 +69,8 @@ def undecoded(
     dataset: datasets.Dataset | datasets.IterableDataset, audio_column: str
 ) -> datasets.Dataset | datasets.IterableDataset:
     """The dataset with its recordings as they are stored: they are decoded where errors can be named."""
-    if isinstance(dataset.features.get(audio_column), datasets.Audio):
-        return dataset.cast_column(audio_column, datasets.Audio(decode=False))
-    return dataset
+    if not isinstance(dataset.features.get(audio_column), datasets.Audio):
+        return dataset
+    if isinstance(dataset, datasets.IterableDataset):  # which would encode rows that a generator yields
+        return dataset.cast_column(audio_column, {"bytes": datasets.Value("binary"), "path": datasets.Value("string")})
+    return dataset.cast_column(audio_column, datasets.Audio(decode=False))

@@ -74,13 +74,24 @@ class Job:
             remove_incomplete(path)
             info = read_part_info(path)
             if info is None:
-                return write_part(self._rows(part), self.embedder, path, self.strict, on_prepared)
+                return write_part(
+                    self._rows(part), self.embedder, path, self.strict, on_prepared, self._first_row(part)
+                )
             if retry_failed and info.failures:
-                return retry_failures(self._rows(part), self.embedder, path, self.strict, on_prepared)
+                return retry_failures(
+                    self._rows(part), self.embedder, path, self.strict, on_prepared, self._first_row(part)
+                )
             return info
 
     def _rows(self, part: int) -> datasets.Dataset | datasets.IterableDataset:
         return self.source.dataset.shard(self.num_parts, part, contiguous=True)
+
+    def _first_row(self, part: int) -> int | None:
+        """The number of the part's first row in the source, as `shard` cuts it; None where it is streamed."""
+        if self.source.num_rows is None:
+            return None
+        rows, longer = divmod(self.source.num_rows, self.num_parts)
+        return part * rows + min(part, longer)
 
 
 def claim_job(

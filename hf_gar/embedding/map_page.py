@@ -14,8 +14,9 @@ from urllib.parse import quote
 import numpy as np
 import pandas as pd
 
+from hf_gar.embedding.file_names import AUDIO_SUFFIXES
 from hf_gar.embedding.map_coloring import GREY, MISSING, Coloring, Group
-from hf_gar.embedding.sources import AUDIO_SUFFIXES, PATH_COLUMNS
+from hf_gar.embedding.tables import PATH_COLUMNS
 from hf_gar.errors import HfGarError
 from hf_gar.files import write_whole_file
 from hf_gar.pictures import shorten

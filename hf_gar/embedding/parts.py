@@ -1,10 +1,12 @@
 """A part of an embedding job: one Parquet file, which appears whole or not at all and knows what failed in it."""
 
+import itertools
 import json
+import os
+import stat
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,10 @@ import pyarrow.parquet as pq
 
 from hf_gar.embedding.dataset import TEXT
 from hf_gar.embedding.embedder import AudioEmbedder
+from hf_gar.embedding.file_names import escape, unescape
 from hf_gar.embedding.job_folder import METADATA_KEY, Failure, PartInfo, read_part_info
+from hf_gar.embedding.tables import FILE_NAME
+from hf_gar.embedding.tars import KEY
 from hf_gar.embedding.window_batch import Embedding
 from hf_gar.errors import HfGarError
 from hf_gar.files import replace_when_whole
@@ -28,11 +33,12 @@ ROWS_AT_ONCE_WITH_FRAMES = 16
 # Where the rows hold the recordings themselves, not their paths.
 ROWS_WITH_BYTES_AT_ONCE = 64
 # What a recording is called by, in an error: the second is WebDataset's.
-NAME_COLUMNS = ("file_name", "__key__")
+NAME_COLUMNS = (FILE_NAME, KEY)
 # The columns of floats.
 ARRAY_COLUMNS = ("embedding", "frame_embeddings", "frame_times")
-# The column of failures, which is not stored.
-FAILURE = "__hf_gar_failure__"
+# Columns that are not stored: each recording's row in the part, its name, and why it could not be embedded.
+ROW, NAME, REASON = "__hf_gar_row__", "__hf_gar_name__", "__hf_gar_reason__"
+NO_PATH = "has no path to a recording, counting rows from 0. Give it one, or remove it."
 
 
 def write_part(
@@ -41,6 +47,7 @@ def write_part(
     path: Path,
     strict: bool = False,
     on_prepared: Callable[[int], object] | None = None,
+    first_row: int | None = None,
 ) -> PartInfo:
     """Embed recordings into a part.
 
@@ -50,21 +57,19 @@ def write_part(
         path: The Parquet file.
         strict: Raise at the first recording that cannot be embedded.
         on_prepared: Called with the number of recordings that were read since the last call.
+        first_row: The number, from 0, that the part's first row has in the source; None where it is not known.
 
     Raises:
         HfGarError: The file cannot be written, or, where `strict`, a recording cannot be embedded.
     """
     schema = _schema(rows.features, embedder)
     failures: list[Failure] = []
-    done = embedded = 0
+    embedded = 0
     with replace_when_whole(path) as temporary, open_writer(temporary, schema) as writer:
-        for table in _embedded_tables(rows, embedder, on_prepared):
-            failures += _failures(table, done)
-            if strict and failures:
-                raise HfGarError(f"{failures[0].file}: {failures[0].reason}")
-            good = table.filter(pc.is_null(table[FAILURE])).select(schema.names).cast(schema)
+        for table in _embedded_tables(rows, embedder, itertools.count(), first_row, on_prepared):
+            failures += _failures(table, strict)
+            good = _good(table, schema)
             writer.write_table(good)
-            done += len(table)
             embedded += len(good)
         _write_metadata(writer, failures)
     return PartInfo(embedded, tuple(failures))
@@ -76,6 +81,7 @@ def retry_failures(
     path: Path,
     strict: bool = False,
     on_prepared: Callable[[int], object] | None = None,
+    first_row: int | None = None,
 ) -> PartInfo:
     """Embed the recordings of a part again that could not be embedded, and write it anew with those that now can.
 
@@ -90,16 +96,12 @@ def retry_failures(
     schema = _schema(rows.features, embedder)
     failed = sorted(failure.row for failure in info.failures)
     again = rows.select(failed) if isinstance(rows, datasets.Dataset) else _select_streamed(rows, failed)
-    tables = list(_embedded_tables(again, embedder, on_prepared))
+    tables = list(_embedded_tables(again, embedder, failed, first_row, on_prepared))
     retried = pa.concat_tables(tables) if tables else None
     if retried is None or len(retried) != len(failed):
         raise HfGarError(f"The source has fewer recordings than when {path} was written. Begin another --output.")
-    failures = [
-        Failure(failed[failure.row], failure.file, failure.reason) for failure in _failures(retried, first_row=0)
-    ]
-    if strict and failures:
-        raise HfGarError(f"{failures[0].file}: {failures[0].reason}")
-    good = retried.filter(pc.is_null(retried[FAILURE])).select(schema.names).cast(schema)
+    failures = _failures(retried, strict)
+    good = _good(retried, schema)
     new_rows = np.setdiff1d(failed, [failure.row for failure in failures])
     old_rows = np.setdiff1d(np.arange(info.embedded + len(failed)), failed)
     with replace_when_whole(path) as temporary, open_writer(temporary, schema) as writer:
@@ -123,46 +125,122 @@ def _select_streamed(rows: datasets.IterableDataset, wanted: list[int]) -> datas
 
 
 def _schema(features: datasets.Features, embedder: AudioEmbedder) -> pa.Schema:
-    """The columns of a part: the source's without the audio, and what the embedder adds."""
+    """The columns of a part: the source's without the audio, or else the recordings' names; what the embedder adds."""
+    named = {} if len(features) > 1 else {FILE_NAME: datasets.Value("string")}
+    added = embedder.output_features(features)
     return datasets.Features(
-        {name: feature for name, feature in embedder.output_features(features).items() if name != "error"}
+        {**named, **{name: feature for name, feature in added.items() if name != "error"}}
     ).arrow_schema
 
 
 def _embedded_tables(
     rows: datasets.Dataset | datasets.IterableDataset,
     embedder: AudioEmbedder,
+    numbers: Iterable[int],
+    first_row: int | None,
     on_prepared: Callable[[int], object] | None,
 ) -> Iterator[pa.Table]:
-    """`datasets.map` with the embedder, streamed: nothing but the tables at hand is kept."""
+    """The rows without their recordings, with what the embedder adds; `numbers` are the rows' in the part."""
     at_once = ROWS_AT_ONCE_WITH_FRAMES if embedder.with_frames else ROWS_AT_ONCE
     if rows.features[embedder.audio_column] not in TEXT:
         at_once = min(at_once, ROWS_WITH_BYTES_AT_ONCE)
-    stream = rows.to_iterable_dataset() if isinstance(rows, datasets.Dataset) else rows
-    mapped = stream.with_format("arrow").map(
-        partial(_embed_table, embedder=embedder, on_prepared=on_prepared), batched=True, batch_size=at_once
-    )
+    numbers = iter(numbers)
     try:
-        yield from mapped.iter(batch_size=at_once)
+        for table in _tables(rows, at_once):
+            embedded = _embed_table(table, embedder, on_prepared)
+            yield _with_names(embedded, list(itertools.islice(numbers, len(table))), first_row)
     except (OSError, TRANSPORT_ERROR, tarfile.TarError) as error:
         # A recording's own errors are recorded: this is the source's, its files' or the network's.
-        raise HfGarError(f"The source could not be read: {error}\nMend it, and run the command again.") from error
+        raise HfGarError(f"The source could not be read: {error}\nFix it, and run the command again.") from error
+
+
+def _tables(rows: datasets.Dataset | datasets.IterableDataset, at_once: int) -> Iterator[pa.Table]:
+    if isinstance(rows, datasets.Dataset):
+        yield from rows.with_format("arrow").iter(batch_size=at_once)
+        return
+    # Not in the format "arrow", which guesses the types of a generator's rows one by one, and fails where they differ.
+    schema = rows.features.arrow_schema
+    for batch in rows.decode(False).iter(batch_size=at_once):
+        yield pa.table(batch, schema=schema)
 
 
 def _embed_table(table: pa.Table, embedder: AudioEmbedder, on_prepared: Callable[[int], object] | None) -> pa.Table:
     sources = table[embedder.audio_column].to_pylist()
+    reasons = [_why_not_to_open(source) for source in sources]
+    opened = [index for index, reason in enumerate(reasons) if reason is None]
     splits = table["split"].to_pylist() if "split" in table.column_names else None
-    results = embedder.embed(sources, splits=splits, on_prepared=on_prepared)
+    embedded: list[Embedding | None] = [None] * len(sources)
+    results = embedder.embed(
+        [sources[index] for index in opened],
+        splits=splits and [splits[index] for index in opened],
+        on_prepared=on_prepared,
+    )
+    for index, result in zip(opened, results, strict=True):
+        if isinstance(result, Embedding):
+            embedded[index] = result
+        else:
+            reasons[index] = escape(str(result))
+    if on_prepared is not None:
+        on_prepared(len(sources) - len(opened))
     named_by = next((name for name in NAME_COLUMNS if name in table.column_names), None)
     names = map(_path, sources) if named_by is None else table[named_by].to_pylist()
-    failures = [
-        None if isinstance(result, Embedding) else {"file": name, "reason": str(result)}
-        for result, name in zip(results, names, strict=True)
-    ]
-    columns = _columns([result if isinstance(result, Embedding) else None for result in results], embedder)
-    columns[FAILURE] = pa.array(failures, pa.struct({"file": pa.string(), "reason": pa.string()}))
+    columns = _columns(embedded, embedder)
+    columns[NAME] = pa.array([None if name in (None, "") else str(name) for name in names], pa.string())
+    columns[REASON] = pa.array(reasons, pa.string())
     table = table.drop_columns([embedder.audio_column])
     for name, column in columns.items():
+        table = table.append_column(name, column)
+    return table
+
+
+def _why_not_to_open(source: Any) -> str | None:
+    """Why a recording cannot be embedded, where that shows before it is opened."""
+    parts = source if isinstance(source, dict) else {"path": source}
+    if parts.get("error"):  # the source's own
+        return parts["error"]
+    if any(parts.get(name) is not None for name in ("bytes", "array", "raw")):
+        return None
+    path = parts.get("path")
+    if path is None or (isinstance(path, str) and not path):
+        return NO_PATH
+    return _why_no_file(path) if isinstance(path, str) else None
+
+
+def _why_no_file(path: str) -> str | None:
+    """What stands where a file should; None for a file, and for nothing, which those that open it tell about."""
+    name = unescape(path)
+    try:
+        mode = os.stat(name).st_mode  # noqa: PTH116 - any text is a path
+    except (OSError, ValueError):
+        if not os.path.islink(name):  # noqa: PTH114
+            return None
+        target = escape(os.readlink(name))  # noqa: PTH115
+        return (
+            f"{path} is a link to {target}, which leads nowhere. Fetch what it links to (git-annex: `git annex get`), "
+            "or remove it."
+        )
+    if stat.S_ISREG(mode):
+        return None
+    kind = "folder" if stat.S_ISDIR(mode) else "pipe, socket or device"
+    return f"{path} is a {kind}, not a file. Rename or remove it."
+
+
+def _with_names(table: pa.Table, numbers: list[int], first_row: int | None) -> pa.Table:
+    """The table with the rows' numbers, and those that have no name called by them."""
+    rows = [
+        f"row {number} of the part" if first_row is None else f"row {first_row + number} of the source"
+        for number in numbers
+    ]
+    names = [name or row for name, row in zip(table[NAME].to_pylist(), rows, strict=True)]
+    reasons = [
+        f"{row[0].upper()}{row[1:]} {reason}" if reason == NO_PATH else reason
+        for row, reason in zip(rows, table[REASON].to_pylist(), strict=True)
+    ]
+    table = table.drop_columns([NAME, REASON])
+    added = {ROW: pa.array(numbers, pa.int64()), NAME: pa.array(names), REASON: pa.array(reasons, pa.string())}
+    if FILE_NAME not in table.column_names:
+        added[FILE_NAME] = added[NAME]
+    for name, column in added.items():
         table = table.append_column(name, column)
     return table
 
@@ -186,12 +264,17 @@ def _columns(results: list[Embedding | None], embedder: AudioEmbedder) -> dict[s
     return columns
 
 
-def _failures(table: pa.Table, first_row: int) -> list[Failure]:
-    return [
-        Failure(first_row + index, failure["file"] or f"row {first_row + index} of the part", failure["reason"])
-        for index, failure in enumerate(table[FAILURE].to_pylist())
-        if failure is not None
-    ]
+def _failures(table: pa.Table, strict: bool) -> list[Failure]:
+    failed = table.select([ROW, NAME, REASON]).filter(pc.is_valid(table[REASON])).to_pylist()
+    failures = [Failure(row[ROW], row[NAME], row[REASON]) for row in failed]
+    if strict and failures:
+        raise HfGarError(f"{failures[0].file}: {failures[0].reason}")
+    return failures
+
+
+def _good(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """What is stored: the columns of a part, of the recordings that could be embedded."""
+    return table.filter(pc.is_null(table[REASON])).select(schema.names).cast(schema)
 
 
 def open_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:

@@ -13,6 +13,7 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from hf_gar.embedding.crop import Crop
+from hf_gar.embedding.file_names import unescape_source
 from hf_gar.errors import HfGarError
 from hf_gar.models import FusionFeatureExtractor
 from hf_gar.models.audio_loading import AudioError, check_samples, open_recording, resample
@@ -56,7 +57,7 @@ def read_blocks(
     source: Any, sampling_rate: int, crop: Crop | None, split: str | None
 ) -> tuple[str, Iterator[np.ndarray]]:
     """A recording's name, and its samples at a rate in Hz, block by block, or cropped, as one."""
-    recording = open_recording(source)
+    recording = open_recording(unescape_source(source))
     blocks = resample(recording, sampling_rate)
     if crop is not None:
         waveform = np.concatenate([np.empty(0, np.float32), *blocks])

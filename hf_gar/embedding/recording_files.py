@@ -5,8 +5,9 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+from hf_gar.embedding.file_names import AUDIO_SUFFIXES, unescape
 from hf_gar.embedding.results import JobResults
-from hf_gar.embedding.sources import AUDIO_SUFFIXES, PATH_COLUMNS, TABLE_READERS
+from hf_gar.embedding.tables import PATH_COLUMNS, READERS
 
 
 def find_recordings(job: JobResults, audio_root: str | Path | None = None) -> list[Path | None]:
@@ -17,14 +18,15 @@ def find_recordings(job: JobResults, audio_root: str | Path | None = None) -> li
         audio_root: The folder to find them in instead.
     """
     names = _recording_names(job)
-    sources = [Path(os.path.abspath(item)) for item in job.description.get("source") or []]  # noqa: PTH100 - lexical
+    items = job.description.get("source") or []
+    sources = [Path(os.path.abspath(unescape(item))) for item in items]  # noqa: PTH100 - lexical
     if audio_root is not None:
         root = Path(os.path.abspath(audio_root))  # noqa: PTH100
         found = [name and _below(root, name) for name in names]
     elif len(sources) > 1 or (sources and sources[0].suffix.lower() in AUDIO_SUFFIXES):
         found = _listed_files(sources, names, list(job.rows.index), job.num_recordings)
     elif sources:
-        folder = sources[0].parent if sources[0].suffix.lower() in TABLE_READERS else sources[0]
+        folder = sources[0].parent if sources[0].suffix.lower() in READERS else sources[0]
         found = [name and folder / name for name in names]
     else:  # a dataset in memory: only absolute paths mean something
         found = [name if name and name.is_absolute() else None for name in names]
@@ -36,7 +38,7 @@ def _recording_names(job: JobResults) -> list[Path | None]:
     column = path_column(job.description, job.rows.columns)
     if column is None:
         return [None] * len(job.rows)
-    return [Path(value) if isinstance(value, str) and value else None for value in job.rows[column]]
+    return [Path(unescape(value)) if isinstance(value, str) and value else None for value in job.rows[column]]
 
 
 def path_column(description: dict[str, Any], columns: Collection[str]) -> str | None:

@@ -32,6 +32,7 @@ def run_job(
     path_column: str | None = None,
     streaming: bool = False,
     audiofolder: bool = False,
+    limit: int | None = None,
     model_kwargs: dict[str, Any] | None = None,
     feature_extractor_kwargs: dict[str, Any] | None = None,
     with_frames: bool = False,
@@ -55,7 +56,8 @@ def run_job(
     missing; several at once share the work.
 
     Args:
-        source: A `Source`, or as in `open_source`, as are config_name, split, path_column, streaming and audiofolder.
+        source: A `Source`, or as in `open_source`, as are config_name, split, path_column, streaming, audiofolder and
+            limit.
         model: A model repository: a folder, or a name on the Hub.
         output: The job's folder: a new or empty one, or this job's own.
         revision: A branch, tag or commit of the model, for a name on the Hub.
@@ -95,6 +97,7 @@ def run_job(
             path_column=path_column,
             streaming=streaming,
             audiofolder=audiofolder,
+            limit=limit,
         )
     )
     has_begun = (output / JOB_FILE).exists()

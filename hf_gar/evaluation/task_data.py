@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from hf_gar.embedding.dataset import undecoded
-from hf_gar.embedding.sources import METADATA_FILES, SAVED_DATASET_FILES, TABLE_READERS, open_source
+from hf_gar.embedding.sources import SAVED_DATASET_FILES, open_source
+from hf_gar.embedding.tables import METADATA_FILES, READERS
 from hf_gar.errors import HfGarError
 from hf_gar.evaluation.partitions import SPLITS
 from hf_gar.evaluation.tasks import TASKS, Metric, Task, find_task
@@ -121,8 +122,8 @@ def _open_dataset(data: str | Path | datasets.Dataset | datasets.DatasetDict) ->
     # The table, not its folder: recordings that it does not list are none of the task's.
     tables = [path] if path.is_file() else [path / name for name in METADATA_FILES if (path / name).exists()]
     if tables:
-        if tables[0].suffix.lower() not in TABLE_READERS:
-            raise HfGarError(f"{path} is no table ({', '.join(TABLE_READERS)}) and no folder. Name one of those.")
+        if tables[0].suffix.lower() not in READERS:
+            raise HfGarError(f"{path} is no table ({', '.join(READERS)}) and no folder. Name one of those.")
         return open_source(tables[:1]).dataset
     if not path.is_dir() and ("/" not in str(data) or str(data).startswith((".", "/"))):
         raise HfGarError(f"{data}: there is no such file or folder. Check the path.")
@@ -243,7 +244,10 @@ def _file_names(dataset: datasets.Dataset) -> list[str]:
     if FILE_NAME not in dataset.column_names:
         parts = dataset[FOLD if FOLD in dataset.column_names else SPLIT]
         return [f"{part}-{index:06d}" for index, part in enumerate(parts)]
-    names = [str(name) for name in dataset[FILE_NAME]]
+    names = list(map(str, dataset[FILE_NAME]))
+    unnamed = [index for index, name in enumerate(dataset[FILE_NAME]) if not name]
+    if unnamed:
+        raise HfGarError(f"Row {unnamed[0]} has no {FILE_NAME}, counting from 0. Give it one, or remove the row.")
     repeated = pd.Index(names).duplicated()
     if repeated.any():
         raise HfGarError(f"{names[int(repeated.argmax())]} is listed more than once. List each recording once.")

@@ -200,8 +200,10 @@ def _open_file(file: str | io.BytesIO, name: str) -> Recording:
         return _open_with_torchcodec(file, name, "libsndfile is not installed: pip install soundfile")
     mp3_samples = _check_file(file, name)
     try:
+        # Names that are not UTF-8: soundfile takes them as bytes only. Windows has none.
+        encoded = os.fsencode(file) if isinstance(file, str) and os.name != "nt" else file
         with mpg123_errors() if mp3_samples else nullcontext():
-            opened = soundfile.SoundFile(file)
+            opened = soundfile.SoundFile(encoded)
     except TypeError as error:  # headerless samples (.raw)
         raise AudioError(f"{name} cannot be decoded: it has no header that tells its format.") from error
     except soundfile.LibsndfileError as error:

@@ -120,7 +120,7 @@ def test_rows_without_file_names_are_named_by_number(repository, tmp_path):
     datasets.Dataset.from_dict({"audio": [{"bytes": b"no audio", "path": None}]}).to_parquet(path)
     run_job([path], repository, tmp_path / "out")
     error = json.loads((tmp_path / "out" / "errors.jsonl").read_text())
-    assert error["file"] == "row 0 of the part"
+    assert error["file"] == "row 0 of the source"
 
 
 def test_real_recordings(repository, tmp_path):

@@ -1,5 +1,8 @@
 import io
+import json
+import os
 import shutil
+import subprocess
 import tarfile
 from pathlib import Path
 
@@ -134,6 +137,141 @@ def test_mistakes_are_named(tmp_path):
         open_source([tmp_path / "broken.parquet"])
 
 
+def test_a_job_has_one_source(recordings, tmp_path):
+    (recordings / "table.csv").write_text("file_name\nclip0.wav\n")
+    for other in (recordings / "table.csv", recordings, recordings / "metadata.csv", tmp_path / "gone.tar"):
+        with pytest.raises(HfGarError, match=rf"{other} is given beside other sources, which only audio files can be"):
+            open_source([recordings / "clip0.wav", other])
+    with pytest.raises(HfGarError, match="No recordings are named"):
+        open_source([])
+    (recordings / "folder.wav").mkdir()  # named like a recording: an error of the job, not of the list
+    assert len(open_source([recordings / "clip0.wav", recordings / "folder.wav", recordings / "no-suffix"])[0]) == 3
+
+
+def test_links_that_lead_nowhere_are_not_looked_for_on_the_hub(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sources, "HfApi", None)  # nothing asks the Hub
+    Path("loop").symlink_to("loop")
+    Path("away").symlink_to("/gone/away")
+    for name, target in (("loop", "loop"), ("loop/data", "loop"), ("away", "/gone/away"), ("away/data", "/gone/away")):
+        with pytest.raises(HfGarError, match=rf"{name}: the link {name.split('/')[0]} to {target} leads nowhere"):
+            open_source([name])
+    with pytest.raises(HfGarError, match=r"x cannot be opened: .*File name too long"):
+        open_source(["x" * 300 + "/x"])
+    for name in ("./org/data", "/org/data", "org/data/more", "data"):
+        with pytest.raises(HfGarError, match=rf"{name}: there is no such file or folder"):
+            open_source([name])
+
+
+def test_a_folder_that_cannot_be_read(recordings, monkeypatch):
+    """Longer a path than the system takes: unlike permissions, that stops the superuser, too."""
+    monkeypatch.chdir(recordings)
+    for _ in range(20):
+        Path("f" * 250).mkdir()
+        os.chdir("f" * 250)
+    with pytest.raises(HfGarError, match=r"The folder .*fff cannot be read: File name too long"):
+        open_source([recordings])
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet", "jsonl"])
+def test_a_column_of_numbers_is_no_column_of_paths(suffix, recordings):
+    table, path = pd.DataFrame({"path": [1, 2]}), recordings / f"table.{suffix}"
+    if suffix == "csv":
+        table.to_csv(path, index=False)
+    elif suffix == "jsonl":
+        table.to_json(path, orient="records", lines=True)
+    else:
+        table.to_parquet(path)
+    with pytest.raises(HfGarError, match=r"the column 'path' holds int64, but the paths .* text.*--path-column"):
+        open_source([path])
+    with pytest.raises(HfGarError, match=r"The dataset: the column 'audio' holds int64, not recordings or their paths"):
+        open_source(datasets.Dataset.from_dict({"audio": [1, 2]}))
+
+
+def test_recordings_that_are_called_by_numbers(recordings, repository_of_one, tmp_path):
+    (recordings / "table.csv").write_text("file_name,audio\n1,clip0.wav\n2,gone.wav\n")
+    status = run_job([recordings / "table.csv"], repository_of_one, tmp_path / "out", path_column="audio")
+    assert (status.embedded, status.failed) == (1, 1)
+    assert json.loads((tmp_path / "out" / "errors.jsonl").read_text())["file"] == "2"
+    assert list(read_job(tmp_path / "out").rows["file_name"]) == [1]
+
+
+def test_text_stays_text_in_a_jobs_output(recordings, repository_of_one, tmp_path):
+    (recordings / "metadata.csv").write_text("file_name,label,fold\nclip0.wav,007,1\nclip1.flac,7,2\n")
+    run_job([recordings], repository_of_one, tmp_path / "out")
+    rows = read_job(tmp_path / "out").rows
+    assert list(rows["label"][:2]) == ["007", "7"]
+    assert rows["label"][2:].isna().all()
+    assert list(rows["fold"][:2]) == [1, 2]
+
+
+@pytest.mark.parametrize("kind", ["paths", "recordings", "bytes", "streamed"])
+def test_rows_of_nothing_but_recordings_have_names(kind, recordings, repository_of_one, tmp_path):
+    paths = [str(recordings / name) for name in CLIPS]
+    contents = [{"bytes": Path(path).read_bytes(), "path": name} for path, name in zip(paths, CLIPS, strict=True)]
+    contents[3]["path"] = None
+    rows = {"paths": paths, "bytes": [content["bytes"] for content in contents]}.get(kind, contents)
+    dataset = datasets.Dataset.from_dict({"audio": rows})
+    expected = {
+        "paths": paths,
+        "recordings": [*CLIPS[:3], "row 3 of the source", *CLIPS[4:]],
+        "bytes": [f"row {row} of the source" for row in range(6)],
+        "streamed": [*CLIPS[:3], "row 0 of the part", *CLIPS[4:]],
+    }
+    dataset = dataset.to_iterable_dataset(num_shards=2) if kind == "streamed" else dataset
+    run_job(dataset, repository_of_one, tmp_path / "out", num_parts=2)
+    found = read_job(tmp_path / "out")
+    assert list(found.rows.columns) == ["file_name", "duration_s"]
+    assert list(found.rows["file_name"]) == expected[kind]
+    run_job([recordings], repository_of_one, tmp_path / "folder")
+    assert relative_error(found.embeddings, read_job(tmp_path / "folder").embeddings) < 1e-5
+
+
+def test_a_limit(recordings, repository_of_one, tmp_path):
+    assert list(open_source([recordings], limit=2)[0]["file_name"]) == CLIPS[:2]
+    assert len(open_source([recordings], limit=100)[0]) == 6
+    with pytest.raises(ValueError, match="limit has to be 1 or more, not 0"):
+        open_source([recordings], limit=0)
+    run_job([recordings], repository_of_one, tmp_path / "out", limit=2)
+    assert json.loads((tmp_path / "out" / "job.json").read_text())["limit"] == 2
+    assert list(read_job(tmp_path / "out").rows["file_name"]) == CLIPS[:2]
+    with pytest.raises(HfGarError, match="limit is 2 there, None now"):
+        run_job([recordings], repository_of_one, tmp_path / "out")
+
+
+@pytest.mark.parametrize("limit", [1, 4, 5, 100])
+def test_a_limit_of_what_is_streamed(limit, recordings, repository_of_one, tmp_path):
+    """The first ones, however they are spread over the files."""
+    tars = write_tars(recordings, tmp_path)
+    status = run_job(tars, repository_of_one, tmp_path / "tars", limit=limit)
+    keys = list(read_job(tmp_path / "tars").rows["__key__"])
+    assert (status.embedded, status.num_parts, keys) == (len(keys), 1, [f"clip{row}" for row in range(6)][:limit])
+    rows = [{"bytes": (recordings / name).read_bytes(), "path": name} for name in CLIPS]
+    labels = datasets.ClassLabel(names=["even", "odd"])
+    parquet = tmp_path / "rows.parquet"
+    sounds = datasets.Dataset.from_dict({"audio": rows, "label": [0, 1] * 3}).cast_column("audio", datasets.Audio())
+    sounds.cast_column("label", labels).to_parquet(parquet)
+    stream = datasets.load_dataset("parquet", data_files=str(parquet), split="train", streaming=True)
+    run_job(stream, repository_of_one, tmp_path / "stream", limit=limit)
+    assert list(read_job(tmp_path / "stream").rows["label"]) == ([0, 1] * 3)[:limit]
+    with pytest.raises(HfGarError, match=rf"limit is {limit} there, None now"):
+        run_job(stream, repository_of_one, tmp_path / "stream")
+
+
+def test_a_list_of_files(recordings, tmp_path):
+    names = [b"a b.wav", b"caf\xe9.wav", "\u00e9.wav".encode(), b" c\\.wav"]
+    expected = list(map(os.fsdecode, names))
+    assert sources.read_file_list(io.BytesIO(b"\n".join(names))) == expected
+    assert sources.read_file_list(io.BytesIO(b"\r\n".join([*names, b"", b""]))) == expected
+    assert sources.read_file_list(io.BytesIO(b"\0".join([*names, b"line\nbreak.wav", b""]))) == [
+        *expected,
+        "line\nbreak.wav",
+    ]
+    assert sources.read_file_list(io.BytesIO(b"")) == []
+    found = subprocess.run(["find", recordings, "-name", "*.wav", "-print0"], capture_output=True, check=True)
+    assert len(open_source(sources.read_file_list(io.BytesIO(found.stdout)))[0]) == 3
+
+
 def test_json_lines(recordings):
     path = recordings / "table.jsonl"
     path.write_text('{"path": "clip0.wav", "tags": ["a", "b"]}\n{"path": "clip1.flac", "tags": []}\n')
@@ -156,6 +294,17 @@ def test_an_audiofolder(recordings, tmp_path):
     assert open_source([folder], audiofolder=True, split="train")[0].num_rows == 2
     with pytest.raises(HfGarError, match="no split 'dev', only test, train"):
         open_source([folder], audiofolder=True, split="dev")
+    (folder / "train" / "metadata.csv").write_text("file_name,label\ndog/a.wav,01\ncat/b.wav,2\n")
+    (folder / "test" / "metadata.csv").write_text("file_name,label,fold\ndog/a.wav,2,3\n")
+    dataset, _ = open_source([folder], audiofolder=True)
+    assert [(row["file_name"], row["label"], row["fold"], row["split"]) for row in dataset] == [
+        ("test/dog/a.wav", "2", 3, "test"),
+        ("train/dog/a.wav", "01", None, "train"),
+        ("train/cat/b.wav", "2", None, "train"),
+    ]
+    (folder / "test" / "metadata.csv").write_text("path\ndog/a.wav\n")
+    with pytest.raises(HfGarError, match=r"test/metadata\.csv has no column 'file_name'"):
+        open_source([folder], audiofolder=True)
 
 
 def test_the_same_recording_twice(recordings):

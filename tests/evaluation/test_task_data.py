@@ -23,6 +23,21 @@ def test_a_folder_with_a_table(recordings):
     assert list(rows_of(["clip3.mp3", "clip0.wav"], data)) == [3, 0]
 
 
+def test_labels_are_as_the_table_has_them(recordings):
+    table = recordings / "table.csv"
+    table.write_text("file_name,label,fold\nclip0.wav,01,1\nclip1.flac,1,2\nclip2.ogg,001,1\nclip3.mp3,None,2\n")
+    data = open_task(table)
+    assert data.classes == ("001", "01", "1", "None")
+    assert list(data.targets) == [1, 2, 0, 3]
+    assert list(data.dataset["fold"]) == ["1", "2", "1", "2"]
+    table.write_text("file_name,label,fold\nclip0.wav,1,1\nclip1.flac,2,2,3\n")
+    with pytest.raises(HfGarError, match="line 3 does not have as many fields as the header: 4, not 3"):
+        open_task(table)
+    table.write_text("file_name,label,fold\nclip0.wav,1,1\n,2,2\n")
+    with pytest.raises(HfGarError, match="Row 1 has no file_name"):
+        open_task(table)
+
+
 def test_an_audiofolder(tmp_path):
     for split in ("train", "validation", "test"):
         for label in ("cat", "dog"):
