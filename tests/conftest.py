@@ -4,7 +4,6 @@ import os
 
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
-import signal
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +58,16 @@ def build_tiny(model_type: str, **config) -> FusionModel:
             elif parameter.ndim == 1:
                 parameter.copy_(torch.randn(parameter.shape) * 0.5)
     return model.eval()
+
+
+def build_overflowing(model_type: str) -> FusionModel:
+    """A model whose weights are finite, but too large for its outputs to be."""
+    model = build_tiny(model_type)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.ndim > 1 or name.startswith("norm."):  # of AST, what the last normalisation multiplies by
+                parameter.mul_(1e36)
+    return model
 
 
 def build_tiny_extractor(model_type: str) -> FusionFeatureExtractor:
@@ -116,15 +125,13 @@ def repository(model_type, tmp_path_factory) -> Path:
 @pytest.fixture
 def run_here(capfd):
     """Run `hf-gar` in this process, which need not import everything; gives exit code, output and error output."""
-    before = signal.getsignal(signal.SIGTERM)
 
     def run(*arguments) -> tuple[int, str, str]:
         capfd.readouterr()
         code = main(list(map(str, arguments)))
         return code, *capfd.readouterr()
 
-    yield run
-    signal.signal(signal.SIGTERM, before)
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """The command line as users run it: exit codes and messages, of real processes where that matters."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
+from hf_gar import run_job
 from tests.conftest import save_tiny
 
 
@@ -72,6 +74,60 @@ def test_mistakes_are_named(arguments, message, recordings, repository, tmp_path
     assert message in errors
     assert "Traceback" not in errors
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("embed a --model m --output o --num-parts 0", "--num-parts: expected a whole number of 1 or more, not '0'"),
+        ("embed a --model m --output o --part -1", "--part: expected a whole number of 0 or more, not '-1'"),
+        ("embed a --model m --output o --workers two", "--workers: expected a whole number of 0 or more, not 'two'"),
+        ("embed a --model m --output o --batch-size 0", "--batch-size: expected a whole number of 1 or more, not '0'"),
+        ("embed a --model m --output o --num-parts 4 --part 4", "--part counts from 0: it is at most 3, not 4"),
+        ("embed a --model m --output o --address here", "--address and --gpus-per-worker go with --engine ray"),
+        ("evaluate --model m --data d --output o --seconds 0", "--seconds: expected a number above 0, not '0'"),
+        ("evaluate --model m --data d --output o --lr fast", "--lr: expected a number above 0, not 'fast'"),
+        ("probe --model m --data d --output o --lr nan", "--lr: expected a number above 0, not 'nan'"),
+        ("map d --max-points 1", "--max-points: expected a whole number of 2 or more, not '1'"),
+    ],
+)
+def test_wrong_options_show_before_anything_is_loaded(arguments, message):
+    code = f"""
+import sys
+from hf_gar.cli import main
+try:
+    exit_code = main({arguments.split()!r})
+except SystemExit as error:
+    exit_code = error.code
+print(exit_code, "torch" in sys.modules, "datasets" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout in ("1 False False\n", "2 False False\n")
+    assert message in done.stderr
+
+
+def test_status_imports_no_torch_and_speaks_json(recordings, repository, tmp_path):
+    run_job([recordings], repository, tmp_path / "job", num_parts=2)
+    code = f"""
+import sys
+from hf_gar.cli import main
+main(["status", {str(tmp_path / "job")!r}, "--json"])
+print("torch" in sys.modules, "datasets" in sys.modules, file=sys.stderr)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == "False False\n"
+    status = json.loads(done.stdout)
+    assert (status["embedded"], status["failed"], status["finished"], status["missing"]) == (6, 0, [0, 1], [])
+    assert status["job"]["num_parts"] == 2
+
+
+def test_a_job_says_how_far_it_is(recordings, repository, tmp_path, run_here):
+    command = ["embed", recordings, "--model", repository, "--output", tmp_path / "job", "--num-parts", 3]
+    assert "hf-gar: 6 recordings in 3 parts; embedding part 1" in run_here(*command, "--part", 1)[2]
+    assert "hf-gar: 6 recordings in 3 parts; 1 of 3 are done, resuming" in run_here(*command)[2]
+    _, _, errors = run_here(*command)
+    assert "hf-gar: 6 recordings in 3 parts; all are done" in errors
+    assert "Embedding" not in errors
 
 
 def test_help_is_quick_and_imports_no_torch():

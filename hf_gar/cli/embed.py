@@ -4,7 +4,8 @@ import argparse
 import sys
 from typing import Any
 
-from hf_gar.cli.options import add_layer_options, add_model_options, layer_choice
+from hf_gar.cli.messages import say
+from hf_gar.cli.options import add_layer_options, add_model_options, layer_choice, number, whole_number
 
 SOME_NOT_EMBEDDED = 3
 NONE_EMBEDDED = 4
@@ -16,13 +17,16 @@ def add_command(commands: Any) -> None:
         "embed",
         help="embed recordings",
         description="Embed recordings into a folder of Parquet. The same command again does only what is missing.",
-        epilog="Exit codes: 0 all embedded, 1 error, 3 some failed, 4 all failed, 5 parts are left to another run.",
+        epilog="Exit codes: 0 all embedded, 1 error, 2 wrong options, 3 some recordings failed, 4 all failed, 5 parts "
+        "are left to another run, 130 stopped by Ctrl-C, 143 stopped by SIGTERM.",
     )
     parser.set_defaults(run=run)
     parser.add_argument("--output", required=True, metavar="DIR", help="the job's folder")
     add_model_options(parser)
     add_layer_options(parser)
-    parser.add_argument("--max-length", type=int, metavar="FRAMES", help="AST's input length, in frames of 10 ms")
+    parser.add_argument(
+        "--max-length", type=whole_number(1), metavar="FRAMES", help="AST's input length, in frames of 10 ms"
+    )
     parser.add_argument("--frames", action="store_true", help="store the frame embeddings and their times, too")
 
     source = parser.add_argument_group("source")
@@ -42,33 +46,44 @@ def add_command(commands: Any) -> None:
     source.add_argument("--audiofolder", action="store_true", help="a folder's folders are splits and labels")
 
     job = parser.add_argument_group("job")
-    job.add_argument("--num-parts", type=int, metavar="N", help="files to write (default: one for 2,000 recordings)")
-    job.add_argument("--part", type=int, metavar="K", help="do part K alone, from 0: for a scheduler's array of jobs")
+    job.add_argument(
+        "--num-parts", type=whole_number(1), metavar="N", help="files to write (default: one for 2,000 recordings)"
+    )
+    job.add_argument(
+        "--part", type=whole_number(0), metavar="K", help="do part K alone, from 0: for a scheduler's array of jobs"
+    )
     job.add_argument("--strict", action="store_true", help="stop at the first recording that cannot be embedded")
     job.add_argument("--retry-failed", action="store_true", help="embed those again that could not be embedded")
     job.add_argument(
         "--batch-size", type=_batch_size, default=None, metavar="N|auto", help="the most windows at a time (auto)"
     )
-    job.add_argument("--workers", type=int, metavar="N", help="processes that decode, or Ray workers (default: auto)")
+    job.add_argument(
+        "--workers", type=whole_number(0), metavar="N", help="processes that decode, or Ray workers (default: auto)"
+    )
     job.add_argument("--engine", choices=["local", "ray"], default="local")
     job.add_argument("--address", help="of the Ray cluster (default: RAY_ADDRESS, or a new one here)")
-    job.add_argument("--gpus-per-worker", type=float, metavar="N", help="GPUs for each Ray worker; 0 for none")
+    job.add_argument("--gpus-per-worker", type=number(0), metavar="N", help="GPUs for each Ray worker; 0 for none")
 
 
 def run(options: argparse.Namespace) -> int:
-    from hf_gar.embedding.job import ERRORS_FILE
+    if options.engine != "ray" and (options.address is not None or options.gpus_per_worker is not None):
+        raise ValueError("--address and --gpus-per-worker go with --engine ray.")
+    if None not in (options.part, options.num_parts) and options.part >= options.num_parts:
+        raise ValueError(f"--part counts from 0: it is at most {options.num_parts - 1}, not {options.part}.")
+
+    from hf_gar.embedding.job_folder import ERRORS_FILE
     from hf_gar.embedding.run import run_job
 
     model_kwargs = layer_choice(options)
     if options.max_length is not None:
         model_kwargs["max_length"] = options.max_length
-    ray_options = {"address": options.address, "gpus_per_worker": options.gpus_per_worker}
+    ray_options = {}
     if options.engine == "ray":
-        ray_options["workers"] = options.workers
-    elif any(value is not None for value in ray_options.values()):
-        raise ValueError("--address and --gpus-per-worker go with --engine ray.")
-    else:
-        ray_options = {}
+        ray_options = {
+            "address": options.address,
+            "gpus_per_worker": options.gpus_per_worker,
+            "workers": options.workers,
+        }
     status = run_job(
         options.source,
         options.model,
@@ -91,6 +106,7 @@ def run(options: argparse.Namespace) -> int:
         decoders=options.workers if options.engine == "local" else None,
         devices=options.device,
         engine=options.engine,
+        report=say,
         **ray_options,
     )
     print(f"{status.embedded} recordings embedded in {status.output}.")
@@ -101,7 +117,9 @@ def run(options: argparse.Namespace) -> int:
             file=sys.stderr,
         )
     if status.missing:
-        print(f"Left to another run, which is at them: parts {', '.join(map(str, status.missing))}.", file=sys.stderr)
+        print(
+            f"Left to another run, which works on them: parts {', '.join(map(str, status.missing))}.", file=sys.stderr
+        )
         return NOT_FINISHED
     if not status.failed:
         return 0
@@ -109,4 +127,4 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _batch_size(text: str) -> int | None:
-    return None if text == "auto" else int(text)
+    return None if text == "auto" else whole_number(1)(text)

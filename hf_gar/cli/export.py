@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from hf_gar.cli.options import add_layer_options, layer_choice
+from hf_gar.cli.options import add_layer_options, layer_choice, whole_number
 
 
 def add_command(commands: Any) -> None:
@@ -14,7 +14,9 @@ def add_command(commands: Any) -> None:
         "--checkpoint", required=True, metavar="official|FILE|REPO", help="download it, or read this file or AST model"
     )
     parser.add_argument("--output", required=True, metavar="DIR", help="the folder to write, new or empty")
-    parser.add_argument("--sampling-rate", type=int, metavar="HZ", help="of the network, where there are several")
+    parser.add_argument(
+        "--sampling-rate", type=whole_number(1), metavar="HZ", help="of the network, where there are several"
+    )
     parser.add_argument("--all-layers", action="store_true", help="keep the weights of every layer")
     add_layer_options(parser)
 

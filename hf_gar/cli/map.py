@@ -4,6 +4,8 @@ import argparse
 import sys
 from typing import Any
 
+from hf_gar.cli.options import whole_number
+
 
 def add_command(commands: Any) -> None:
     parser = commands.add_parser("map", help="draw a job's embeddings as a picture and as a page that plays them")
@@ -16,12 +18,12 @@ def add_command(commands: Any) -> None:
     parser.add_argument("--method", choices=["tsne", "umap"], default="tsne", help="umap takes umap-learn")
     parser.add_argument(
         "--max-points",
-        type=int,
+        type=whole_number(2),
         default=5000,
         metavar="N",
         help="of a larger job, draw a random sample of so many (default: 5000)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the sample and the method (default: 0)")
+    parser.add_argument("--seed", type=whole_number(0), default=0, help="of the sample and the method (default: 0)")
     parser.add_argument("--audio-root", metavar="DIR", help="the folder of the recordings, where they have moved")
     parser.add_argument("--embed-audio", action="store_true", help="put the recordings into the page, up to 50 MB")
 

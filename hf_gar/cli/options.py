@@ -1,7 +1,45 @@
 """Options that several commands share."""
 
 import argparse
+import math
+from collections.abc import Callable
 from typing import Any
+
+
+def whole_number(minimum: int) -> Callable[[str], int]:
+    """The type of an option that takes integers from `minimum` on: a mistake shows before libraries are loaded."""
+
+    def parse(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = minimum - 1
+        if number < minimum:
+            raise argparse.ArgumentTypeError(f"expected a whole number of {minimum} or more, not {text!r}")
+        return number
+
+    return parse
+
+
+def number(minimum: float, is_exclusive: bool = False) -> Callable[[str], float]:
+    """The type of an option that takes numbers from `minimum` on, or above it."""
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not math.isfinite(value) or value < minimum or (is_exclusive and value == minimum):
+            limit = f"above {minimum:g}" if is_exclusive else f"of {minimum:g} or more"
+            raise argparse.ArgumentTypeError(f"expected a number {limit}, not {text!r}")
+        return value
+
+    return parse
+
+
+def learning_rate(text: str) -> str:
+    """The type of `--lr`: a number above 0, or "sweep"."""
+    return text if text == "sweep" else str(number(0, is_exclusive=True)(text))
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -19,10 +57,17 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_visibility_options(parser: argparse.ArgumentParser, kind: str) -> None:
+    """Who may see what a push makes on the Hub, a "repository" or a "dataset"; as `private` in the options."""
+    visibility = parser.add_mutually_exclusive_group()
+    visibility.add_argument("--private", action="store_true", default=None, help=f"make a new {kind} private")
+    visibility.add_argument("--public", dest="private", action="store_false", help=f"make a new {kind} public")
+
+
 def add_layer_options(parser: argparse.ArgumentParser) -> None:
     """Which layers the embedding is made of."""
     layers = parser.add_mutually_exclusive_group()
-    layers.add_argument("--fusion-layers", type=int, nargs="+", metavar="LAYER", help="the layers to fuse")
+    layers.add_argument("--fusion-layers", type=whole_number(0), nargs="+", metavar="LAYER", help="the layers to fuse")
     layers.add_argument("--unfused", action="store_true", help="the network's own embedding, without fusion")
 
 
@@ -39,17 +84,26 @@ def add_task_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--task", help="one of the paper's, such as esc50 (default: your own)")
     parser.add_argument("--output", required=True, metavar="DIR", help="the folder of the results")
     parser.add_argument("--metric", choices=["accuracy", "mAP"], help="of your own task (default: as its labels are)")
-    parser.add_argument("--seconds", type=float, help="the length clips are brought to, in your own task")
+    parser.add_argument(
+        "--seconds", type=number(0, is_exclusive=True), help="the length clips are brought to, in your own task"
+    )
     parser.add_argument("--label-column", default="label", metavar="NAME", help="(default: label)")
     parser.add_argument("--split-column", metavar="NAME", help="says train, valid or test (default: split)")
     parser.add_argument("--fold-column", metavar="NAME", help="(default: fold)")
     parser.add_argument("--allow-other-counts", action="store_true", help="take an incomplete task")
-    parser.add_argument("--lr", metavar="RATE|sweep", help="learning rate, or choose on validation (default: paper's)")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[42, 43, 44], metavar="SEED")
     parser.add_argument(
-        "--batch-size", type=int, metavar="N", help="the most windows embedded at a time (default: auto)"
+        "--lr",
+        type=learning_rate,
+        metavar="RATE|sweep",
+        help="learning rate, or choose on validation (default: paper's)",
     )
-    parser.add_argument("--max-length", type=int, metavar="FRAMES", help="AST's input length (default: the task's)")
+    parser.add_argument("--seeds", type=whole_number(0), nargs="+", default=[42, 43, 44], metavar="SEED")
+    parser.add_argument(
+        "--batch-size", type=whole_number(1), metavar="N", help="the most windows embedded at a time (default: auto)"
+    )
+    parser.add_argument(
+        "--max-length", type=whole_number(1), metavar="FRAMES", help="AST's input length (default: the task's)"
+    )
 
 
 def open_task_of(options: argparse.Namespace) -> Any:

@@ -11,7 +11,10 @@ def add_command(commands: Any) -> None:
     parser.set_defaults(run=run)
     add_task_options(parser)
     parser.add_argument(
-        "--pairs", choices=["all", "none"], default="all", help="evaluate all pairs, or go on from the best layer"
+        "--pairs",
+        choices=["all", "none"],
+        default="all",
+        help="evaluate all pairs (default), or continue from the best layer",
     )
     add_model_options(parser)
 
@@ -26,7 +29,6 @@ def run(options: argparse.Namespace) -> int:
         options.output,
         model_kwargs={} if options.max_length is None else {"max_length": options.max_length},
         pairs=options.pairs,
-        report=lambda line: print(line, flush=True),
         **embedding_options(options),
     )
     print(format_search(search))

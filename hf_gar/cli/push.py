@@ -3,15 +3,15 @@
 import argparse
 from typing import Any
 
+from hf_gar.cli.options import add_visibility_options
+
 
 def add_command(commands: Any) -> None:
     parser = commands.add_parser("push", help="check a model repository and publish it on the Hub")
     parser.set_defaults(run=run)
     parser.add_argument("folder", metavar="DIR", help="the repository, as `hf-gar export` makes it")
     parser.add_argument("--repo-id", required=True, metavar="ORG/NAME", help="its name on the Hub")
-    visibility = parser.add_mutually_exclusive_group()
-    visibility.add_argument("--private", action="store_true", default=None, help="make a new repository private")
-    visibility.add_argument("--public", dest="private", action="store_false", help="make a new repository public")
+    add_visibility_options(parser, "repository")
     parser.add_argument("--revision", metavar="BRANCH", help="the branch to commit to, made where needed")
     parser.add_argument("--create-pr", action="store_true", help="open a pull request")
     parser.add_argument("--overwrite", action="store_true", help="replace a repository of something else")

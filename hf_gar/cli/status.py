@@ -1,7 +1,9 @@
 """`hf-gar status`: how far an embedding job is."""
 
 import argparse
+import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from hf_gar.cli.embed import NOT_FINISHED
@@ -11,13 +13,17 @@ def add_command(commands: Any) -> None:
     parser = commands.add_parser("status", help="how far an embedding job is", epilog="Exit codes: 0 finished, 5 not.")
     parser.set_defaults(run=run)
     parser.add_argument("folder", metavar="DIR", help="the job's folder")
+    parser.add_argument("--json", action="store_true", help="print the status as JSON")
 
 
 def run(options: argparse.Namespace) -> int:
-    from hf_gar.embedding.job import ERRORS_FILE, read_description, read_status
+    from hf_gar.embedding.job_folder import ERRORS_FILE, read_description, read_status
 
     status = read_status(options.folder)
     description = read_description(status.output)
+    if options.json:
+        print(json.dumps({"job": description, **asdict(status)}, default=str))
+        return NOT_FINISHED if status.missing else 0
     layers = description["fusion_layers"] or "unfused"
     print(f"model       {description['model']}, layers {layers}, {description['dtype']}")
     print(f"parts       {len(status.finished)} of {status.num_parts} finished")

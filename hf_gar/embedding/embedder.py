@@ -15,10 +15,26 @@ from hf_gar.embedding.window_batch import Embedding, WindowBatch
 from hf_gar.errors import HfGarError
 from hf_gar.hub.load import Repository, find_repository
 from hf_gar.models import FusionFeatureExtractor, FusionModel
+from hf_gar.models.audio_loading import AudioError, check_embedding
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 BFLOAT16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "arm_bf16", "bf16")
 IMPORTED_IN = os.getpid()
+
+
+def parse_device(device: str | torch.device) -> torch.device:
+    """A device of this machine; a ValueError where PyTorch does not know it, or it is not here."""
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    here = ["cpu"] if accelerator is None else ["cpu", accelerator.type]
+    try:
+        parsed = torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(
+            f"device={device!r} is none that PyTorch knows. This machine has {', '.join(here)}."
+        ) from error
+    if parsed.type not in here:
+        raise ValueError(f"device={device!r} is not on this machine, which has {', '.join(here)}.")
+    return parsed
 
 
 def choose_dtype(device: str) -> str:
@@ -92,10 +108,7 @@ class AudioEmbedder:
             raise ValueError(f"batch_size has to be 1 or more, not {batch_size}.")
         if workers < 0:
             raise ValueError(f"workers has to be 0 or more, not {workers}.")
-        try:
-            self.device = None if device is None else str(torch.device(device))
-        except RuntimeError as error:
-            raise ValueError(f"device={device!r} is none that PyTorch knows: {error}") from error
+        self.device = None if device is None else str(parse_device(device))
         self.dtype = dtype or "float32"
         self.audio_column = audio_column
         self.on_error = on_error
@@ -110,12 +123,17 @@ class AudioEmbedder:
         if isinstance(model, FusionModel):
             if feature_extractor is None:
                 raise ValueError("A model comes with its feature extractor: pass feature_extractor as well.")
-            if self.model_kwargs or revision is not None or dtype is not None:
-                raise ValueError("model_kwargs, revision and dtype go with a repository; a model is already built.")
+            if self.model_kwargs or feature_extractor_kwargs or revision is not None or dtype is not None:
+                raise ValueError(
+                    "model_kwargs, feature_extractor_kwargs, revision and dtype go with a repository; a model is "
+                    "already built."
+                )
             self._given_model: FusionModel | None = model
             self.feature_extractor = feature_extractor
             self.config = model.config
         else:
+            if feature_extractor is not None and feature_extractor_kwargs:
+                raise ValueError("Pass feature_extractor or feature_extractor_kwargs, not both.")
             self._given_model = None
             self.repository = find_repository(model, revision)
             self.feature_extractor = feature_extractor or self.repository.load_feature_extractor(
@@ -173,21 +191,31 @@ class AudioEmbedder:
         """
         model = self.load_model(rank)  # first: it makes PyTorch safe in a forked process
         batch = WindowBatch(model, self.feature_extractor, self.batch_size, self.with_frames)
-        samples: dict[int, int] = {}
+        recordings: dict[int, tuple[str, int]] = {}  # their names and lengths
         errors: dict[int, Exception] = {}
         preparation = Preparation(sources, self.feature_extractor, self.crop, splits)
         for item in self.prepare(preparation, self.workers):
             if isinstance(item, Unreadable):
-                if self.on_error == "raise":
-                    raise item.error
-                errors[item.recording] = item.error
+                self._raise_or_record(item.error, item.recording, errors)
             else:
                 batch.add(item)
-                samples[item.recording] = item.num_samples
+                recordings[item.recording] = item.name, item.num_samples
             if on_prepared is not None and (isinstance(item, Unreadable) or item.is_last):
                 on_prepared(1)
         batch.run()
-        return [errors.get(index) or batch.merge(index, samples[index]) for index in range(len(sources))]
+        embeddings: dict[int, Embedding | Exception] = {}
+        for index, (name, num_samples) in recordings.items():
+            embeddings[index] = embedding = batch.merge(index, num_samples)
+            try:
+                check_embedding(embedding.clip, name)
+            except AudioError as error:
+                self._raise_or_record(error, index, errors)
+        return [errors.get(index) or embeddings[index] for index in range(len(sources))]
+
+    def _raise_or_record(self, error: Exception, index: int, errors: dict[int, Exception]) -> None:
+        if self.on_error == "raise":
+            raise error
+        errors.setdefault(index, error)
 
     def on_device(self, device: str) -> "AudioEmbedder":
         """The same embedder on a device; it loads a model of its own unless it is the same device."""

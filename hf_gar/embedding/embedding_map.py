@@ -8,12 +8,13 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+from datasets.utils import tqdm
 
 from hf_gar.embedding.map_coloring import color_points
-from hf_gar.embedding.map_page import embedded_audio, page_link, write_page
+from hf_gar.embedding.map_page import described_columns, embedded_audio, page_link, write_page
 from hf_gar.embedding.map_picture import write_picture
-from hf_gar.embedding.recording_files import find_recordings
-from hf_gar.embedding.results import JobResults, read_job
+from hf_gar.embedding.recording_files import find_recordings, path_column
+from hf_gar.embedding.results import FinishedJob, JobResults, open_job
 from hf_gar.errors import HfGarError
 from hf_gar.files import write_errors
 
@@ -25,6 +26,7 @@ COMPONENTS = 50  # t-SNE's authors reduce to so many dimensions first; more only
 PERPLEXITY = 30
 NEIGHBORS = 15
 MIN_UMAP_POINTS = 3
+STEPS = "{desc} (step {n_fmt} of {total_fmt}, {elapsed})"
 
 
 @dataclass(frozen=True)
@@ -77,24 +79,34 @@ def draw_map(
             a library is missing; the recordings are too large to embed; or the files cannot be written.
     """
     _check_method(method)
-    job = read_job(folder)
+    job = open_job(folder)
     _check_job(job, color)
     picture, page = _output_files(Path(folder) / "map" if output is None else Path(output))
-
-    sample = choose_sample(len(job.rows), max_points, seed)
-    rows = job.rows.iloc[sample]
-    found = find_recordings(job, audio_root)
-    files = [found[row] for row in sample]
-    audio = embedded_audio(files) if embed_audio else [page_link(file, page) if file else None for file in files]
-    coloring = color_points(None if color is None else rows[color], len(rows))
-    title = _title(job, len(sample), method, seed)
+    sample = choose_sample(job.num_recordings, max_points, seed)
     with write_errors(picture.parent):
         picture.parent.mkdir(parents=True, exist_ok=True)
-    positions = place_points(job.embeddings[sample], method, seed)
-    write_picture(picture, positions, coloring, title)
-    write_page(page, positions, coloring, title, rows, audio)
+
+    with tqdm(total=4, initial=1, desc=f"Reading {len(sample)} embeddings", bar_format=STEPS) as bar:
+        drawn = job.read(sample, _columns_to_read(job, color))
+        _check_embeddings(drawn)
+        files = find_recordings(drawn, audio_root)
+        audio = embedded_audio(files) if embed_audio else [page_link(file, page) if file else None for file in files]
+        _next_step(bar, f"Placing {len(sample)} points with {METHODS[method]}")
+        positions = place_points(drawn.embeddings, method, seed)
+        coloring = color_points(None if color is None else drawn.rows[color], len(sample))
+        title = _title(drawn, method, seed)
+        _next_step(bar, f"Drawing {picture}")
+        write_picture(picture, positions, coloring, title)
+        _next_step(bar, f"Writing {page}")
+        write_page(page, positions, coloring, title, drawn.rows, audio)
     playable = sum(url is not None for url in audio)
-    return MapSummary(picture, page, len(sample), len(job.rows), playable, coloring.merged_categories)
+    return MapSummary(picture, page, len(sample), job.num_recordings, playable, coloring.merged_categories)
+
+
+def _next_step(bar: tqdm, description: str) -> None:
+    bar.set_description_str(description, refresh=False)
+    bar.n += 1
+    bar.refresh()
 
 
 def import_library(name: str) -> ModuleType:
@@ -166,21 +178,33 @@ def _check_method(method: str) -> None:
         import_library(library)
 
 
-def _check_job(job: JobResults, color: str | None) -> None:
+def _check_job(job: FinishedJob, color: str | None) -> None:
     """Raise a HfGarError where a job cannot be drawn."""
-    if color is not None and color not in job.rows.columns:
+    if color is not None and color not in job.columns:
         raise HfGarError(
-            f"{job.folder} has no column {color!r}, only {', '.join(map(repr, job.rows.columns))}. Choose one of them "
+            f"{job.folder} has no column {color!r}, only {', '.join(map(repr, job.columns))}. Choose one of them "
             "(--color)."
         )
-    if len(job.embeddings) < 2:
-        raise HfGarError(f"{job.folder} holds {len(job.embeddings)} embedding(s): a map needs at least 2.")
-    bad = np.flatnonzero(~np.isfinite(job.embeddings).all(axis=1))
+    if job.num_recordings < 2:
+        raise HfGarError(f"{job.folder} holds {job.num_recordings} embedding(s): a map needs at least 2.")
+
+
+def _columns_to_read(job: FinishedJob, color: str | None) -> list[str]:
+    """The columns that the map needs beside the embeddings."""
+    name_column, details = described_columns(job.columns)
+    needed = {name_column, *details, path_column(job.description, job.columns), color}
+    return [column for column in job.columns if column in needed]
+
+
+def _check_embeddings(drawn: JobResults) -> None:
+    """Raise a HfGarError that names the recordings whose embeddings are not finite."""
+    bad = np.flatnonzero(~np.isfinite(drawn.embeddings).all(axis=1))
     if len(bad):
-        named = job.rows["file_name"] if "file_name" in job.rows.columns else job.rows.index.to_series()
+        rows = drawn.rows
+        named = rows["file_name"] if "file_name" in rows.columns else rows.index.to_series()
         examples = ", ".join(map(str, named.iloc[bad[:3]])) + (", ..." if len(bad) > 3 else "")
         raise HfGarError(
-            f"{len(bad)} of {len(job.embeddings)} embeddings in {job.folder} are not finite numbers: {examples}. "
+            f"{len(bad)} of the {len(rows)} embeddings to draw from {drawn.folder} are not finite numbers: {examples}. "
             "Listen to these recordings, and embed again, with --dtype float32 if it was another."
         )
 
@@ -192,14 +216,14 @@ def _output_files(output: Path) -> tuple[Path, Path]:
     return picture, page
 
 
-def _title(job: JobResults, drawn: int, method: str, seed: int) -> str:
+def _title(drawn: JobResults, method: str, seed: int) -> str:
     """What the map shows, in one or two lines."""
-    model = str(job.description.get("model"))
+    model = str(drawn.description.get("model"))
     model = Path(model).name if Path(model).is_absolute() else model
-    total = len(job.rows)
-    lines = [f"{model}, {_layers(job.description.get('fusion_layers'))}: {total} recordings, {METHODS[method]}"]
-    if drawn < total:
-        lines.append(f"a random sample of {drawn} of them (seed {seed})")
+    total = drawn.num_recordings
+    lines = [f"{model}, {_layers(drawn.description.get('fusion_layers'))}: {total} recordings, {METHODS[method]}"]
+    if len(drawn.rows) < total:
+        lines.append(f"a random sample of {len(drawn.rows)} of them (seed {seed})")
     return "\n".join(lines)
 
 

@@ -1,9 +1,8 @@
 """An embedding job: a source of recordings becomes a folder of Parquet, part by part."""
 
-import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib.metadata import version
@@ -11,17 +10,22 @@ from pathlib import Path
 from typing import Any
 
 import datasets
-from filelock import FileLock, Timeout
 
 from hf_gar.embedding.embedder import AudioEmbedder
-from hf_gar.embedding.parts import PartInfo, read_part_info, retry_failures, write_part
+from hf_gar.embedding.job_folder import (
+    JOB_FILE,
+    LOCKS,
+    PartInfo,
+    part_lock,
+    part_path,
+    read_description,
+    read_part_info,
+)
+from hf_gar.embedding.parts import retry_failures, write_part
 from hf_gar.embedding.sources import Source
 from hf_gar.errors import HfGarError
-from hf_gar.files import remove_incomplete, write_errors, write_new_file, write_whole_file
+from hf_gar.files import remove_incomplete, write_new_file
 
-JOB_FILE = "job.json"
-ERRORS_FILE = "errors.jsonl"
-LOCKS = ".locks"
 LIBRARIES = ("hf_gar", "torch", "transformers", "datasets")
 # By default, a part holds so many recordings: what is lost at most, in each process, when it dies.
 RECORDINGS_IN_PART = 2000
@@ -30,20 +34,6 @@ MAX_PARTS = 10_000
 NOT_PINNED = {"versions"}
 # What may have changed on the Hub since a job began, and the option to go on with what it began with.
 REVISION_OPTIONS = {"revision": "--revision", "dataset_revision": "--dataset-revision"}
-
-
-@dataclass(frozen=True)
-class JobStatus:
-    """How far a job is: its parts by number, how many recordings were embedded, and which could not be."""
-
-    output: Path
-    num_parts: int
-    finished: tuple[int, ...]
-    missing: tuple[int, ...]  # those that are damaged, or that another process is at, included
-    damaged: tuple[int, ...]
-    running: tuple[int, ...]
-    embedded: int
-    failed: int
 
 
 @dataclass(frozen=True)
@@ -104,32 +94,6 @@ class Job:
         return part * rows + min(part, longer)
 
 
-def part_path(output: Path, part: int, num_parts: int) -> Path:
-    """The file of a part, by its number from 0."""
-    return output / f"part-{part:05d}-of-{num_parts:05d}.parquet"
-
-
-@contextlib.contextmanager
-def part_lock(output: Path, part: int) -> Iterator[bool]:
-    """Keep other processes from a part while the block runs; gives False where one is at it."""
-    folder = output / LOCKS
-    with write_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / f"{part}.lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        yield False
-        return
-    except NotImplementedError:  # a file system without locks: two processes may do the same part, each whole
-        yield True
-        return
-    try:
-        yield True
-    finally:
-        lock.release()
-
-
 def claim_job(
     output: Path, source: Source, embedder: AudioEmbedder, num_parts: int | None = None, strict: bool = False
 ) -> Job:
@@ -154,81 +118,6 @@ def claim_job(
 def _is_foreign(path: Path) -> bool:
     """Whether it is none of the files that a run leaves which was killed as it began."""
     return path.name != LOCKS and not path.name.startswith(f".{JOB_FILE}-")
-
-
-def read_description(output: Path) -> dict[str, Any]:
-    """A job's `job.json`.
-
-    Raises:
-        HfGarError: There is none, or it is damaged.
-    """
-    path = output / JOB_FILE
-    try:
-        description = json.loads(path.read_text(encoding="utf-8"))
-        description["num_parts"] = int(description["num_parts"])
-        return description
-    except OSError as error:
-        raise HfGarError(f"{output} holds no embedding job: {error}. Make one with `hf-gar embed`.") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise HfGarError(f"{path} is damaged: {error!r}. Choose another --output.") from error
-
-
-def read_status(output: str | Path, parts: Sequence[int] | None = None) -> JobStatus:
-    """How far a job is, or some of its parts.
-
-    Raises:
-        HfGarError: The folder holds no job.
-    """
-    output = Path(output)
-    num_parts = read_description(output)["num_parts"]
-    paths = {part: part_path(output, part, num_parts) for part in (range(num_parts) if parts is None else parts)}
-    infos = {part: read_part_info(path) for part, path in paths.items()}
-    finished = {part: info for part, info in infos.items() if info is not None}
-    missing = [part for part in paths if part not in finished]
-    return JobStatus(
-        output,
-        num_parts,
-        finished=tuple(finished),
-        missing=tuple(missing),
-        damaged=tuple(part for part in missing if paths[part].exists()),
-        running=tuple(
-            part for part in missing if (output / LOCKS / f"{part}.lock").exists() and _is_locked(output, part)
-        ),
-        embedded=sum(info.embedded for info in finished.values()),
-        failed=sum(len(info.failures) for info in finished.values()),
-    )
-
-
-def finished_parts(output: Path) -> list[Path]:
-    """The files of a finished job's parts, in order.
-
-    Raises:
-        HfGarError: The folder holds no job, or one that is not finished.
-    """
-    status = read_status(output)
-    if status.missing:
-        raise HfGarError(
-            f"{output} is not finished: {len(status.missing)} of {status.num_parts} parts are missing. Run the same "
-            "`hf-gar embed` again first."
-        )
-    return [part_path(output, part, status.num_parts) for part in range(status.num_parts)]
-
-
-def write_errors_file(output: Path) -> None:
-    """Gather the failures of all finished parts in `errors.jsonl`."""
-    num_parts = read_description(output)["num_parts"]
-    lines = []
-    for part in range(num_parts):
-        info = read_part_info(part_path(output, part, num_parts))
-        for failure in info.failures if info else ():
-            line = {"file": failure.file, "reason": failure.reason, "part": part, "row": failure.row}
-            lines.append(json.dumps(line, ensure_ascii=False) + "\n")
-    write_whole_file(output / ERRORS_FILE, "".join(lines))
-
-
-def _is_locked(output: Path, part: int) -> bool:
-    with part_lock(output, part) as is_ours:
-        return not is_ours
 
 
 def _choose_parts(source: Source, num_parts: int | None) -> int:

@@ -1,8 +1,10 @@
 """Run the parts of a job on this machine: one process a device, each with processes that decode for it."""
 
 import multiprocessing
+import signal
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from datasets.utils import tqdm
@@ -20,7 +22,7 @@ def available_devices() -> list[str]:
 
 
 def run_locally(job: Job, parts: Sequence[int], devices: Sequence[str], retry_failed: bool = False) -> None:
-    """Embed parts of a job, on several devices in several processes; a part that another run is at is left to it.
+    """Embed parts of a job, on several devices in several processes; a part that another run works on is left to it.
 
     Raises:
         HfGarError: A part cannot be embedded.
@@ -30,23 +32,34 @@ def run_locally(job: Job, parts: Sequence[int], devices: Sequence[str], retry_fa
         return
     context = multiprocessing.get_context("spawn")  # a fork and CUDA do not go together
     processes = [
-        # Each has its own parts; one that is done helps the others, kept off what they are at by the parts' locks.
+        # Each has its own parts; one that is done helps the others, kept off what they work on by the parts' locks.
         context.Process(
-            target=_run_parts,
+            target=_run_parts_in_process,
             args=(job, parts[index :: len(devices)], device, index, retry_failed, parts),
             name=device,
         )
         for index, device in enumerate(devices)
     ]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
+    try:
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join()
+    finally:  # where this one is stopped, so are they
+        for process in processes:
+            if process.is_alive():
+                process.terminate()
     failed = [process.name for process in processes if process.exitcode]
     if failed:
         raise HfGarError(
-            f"The processes on {', '.join(failed)} failed; what they wrote stands above. The same command goes on."
+            f"The processes on {', '.join(failed)} failed; what they wrote stands above. Run the same command again to "
+            "resume."
         )
+
+
+def _run_parts_in_process(*arguments: Any) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the main process, which ends this one
+    _run_parts(*arguments)
 
 
 def _run_parts(

@@ -6,10 +6,25 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-# Paul Tol's "muted" colours, and his grey for what has no value (https://personal.sron.nl/~pault/).
-COLORS = ("#332288", "#CC6677", "#117733", "#88CCEE", "#882255", "#DDCC77", "#44AA99", "#AA4499", "#999933")
-GREY = "#BBBBBB"
-# Plotly's names. 9 colours and 5 markers have no common divisor: side by side, they make 45 different pairs.
+from hf_gar.pictures import shorten
+
+# Blue, yellow, black, sky blue, red, orange, green, pink, brown and violet, from the palettes of Paul Tol, of Okabe and
+# Ito, and of IBM: chosen so that the two nearest are as far apart as can be, as colour-blind readers see them, too. The
+# n-th and the n-plus-fifth share a marker: these are the farthest from each other.
+COLORS = (
+    "#004488",
+    "#F6C141",
+    "#000000",
+    "#56B4E9",
+    "#DC050C",
+    "#EE7733",
+    "#117733",
+    "#CC79A7",
+    "#663333",
+    "#785EF0",
+)
+GREY = "#BBBBBB"  # of what has no value
+# Plotly's names.
 MARKERS = ("circle", "square", "triangle-up", "diamond", "cross")
 MAX_CATEGORIES = 40
 # Whole numbers of so few values are classes; more are a quantity.
@@ -73,14 +88,6 @@ def color_points(column: pd.Series | None, points: int) -> Coloring:
     return _color_categories(name, column.map(lambda value: None if _is_missing(value) else str(value)))
 
 
-def shorten(text: str, length: int) -> str:
-    """A text as one line of at most `length` characters, the middle left out: paths differ at their end."""
-    text = " ".join(text.split())
-    if len(text) <= length:
-        return text
-    return text[: length // 3] + "…" + text[len(text) - (length - length // 3 - 1) :]
-
-
 def _color_categories(name: str, categories: pd.Series) -> Coloring:
     """Colour by categories (point,): text or integers, None where missing."""
     counts = categories.value_counts()
@@ -90,7 +97,8 @@ def _color_categories(name: str, categories: pd.Series) -> Coloring:
             shorten(str(category), LABEL_LENGTH),
             np.flatnonzero(categories == category),
             COLORS[index % len(COLORS)],
-            MARKERS[index % len(MARKERS)],
+            # Another one when the colours come again.
+            MARKERS[(index + index // len(COLORS)) % len(MARKERS)],
         )
         for index, category in enumerate(shown)
     ]

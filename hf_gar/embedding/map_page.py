@@ -15,10 +15,11 @@ import numpy as np
 import pandas as pd
 
 from hf_gar.embedding.file_names import AUDIO_SUFFIXES
-from hf_gar.embedding.map_coloring import GREY, MISSING, Coloring, Group, shorten
+from hf_gar.embedding.map_coloring import GREY, MISSING, Coloring, Group
 from hf_gar.embedding.tables import PATH_COLUMNS
 from hf_gar.errors import HfGarError
 from hf_gar.files import write_whole_file
+from hf_gar.pictures import shorten
 
 TEMPLATE = Path(__file__).with_name("map_page.html")
 MAX_EMBEDDED_BYTES = 50_000_000  # browsers open larger pages slowly or not at all
@@ -105,14 +106,19 @@ def _data_url(path: Path) -> str:
 
 def _describe_rows(rows: pd.DataFrame) -> list[dict[str, Any]]:
     """Each row's name, and what its short columns say: [column, value] pairs of text."""
-    name_column = next((column for column in PATH_COLUMNS if column in rows.columns), None)
-    columns = [column for column in rows.columns if column != name_column][:MAX_DETAILS]
+    name_column, columns = described_columns(list(rows.columns))
     described = []
     for index, row in zip(rows.index, rows.to_dict("records"), strict=True):
         name = f"row {index}" if name_column is None else row[name_column]
         details = [[shorten(str(column), DETAIL_LENGTH), _as_text(column, row[column])] for column in columns]
         described.append({"name": str(name), "details": [detail for detail in details if detail[1]]})
     return described
+
+
+def described_columns(columns: Sequence[str]) -> tuple[str | None, list[str]]:
+    """The column that names a recording, None where there is none, and those whose values are told, in order."""
+    name_column = next((column for column in PATH_COLUMNS if column in columns), None)
+    return name_column, [column for column in columns if column != name_column][:MAX_DETAILS]
 
 
 def _as_text(column: str, value: Any) -> str:

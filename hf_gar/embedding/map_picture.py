@@ -1,13 +1,12 @@
 """A map of embeddings as a PNG."""
 
-import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from hf_gar.embedding.map_coloring import GREY, Coloring
-from hf_gar.files import write_whole_file
+from hf_gar.pictures import new_picture, shorten
 
 # matplotlib's names, and sizes that look alike.
 MARKERS = {
@@ -17,9 +16,10 @@ MARKERS = {
     "diamond": ("D", 0.8),
     "cross": ("P", 1.6),
 }
-WIDTH_IN = 7
-HEIGHTS_IN = (3.5, 7)
-DOTS_PER_INCH = 160
+AREA_IN2 = 30.0  # of the frame
+FLATTEST = 0.25  # its height by its width, or its width by its height, where the points are nearly on a line
+TITLE_LENGTH = 100
+MARGIN = 0.04  # around the points, of the frame
 ROWS_PER_COLUMN = 22  # of the legend
 LEGEND_SIZE = 40  # of a marker, in square points
 
@@ -30,32 +30,44 @@ def write_picture(path: Path, positions: np.ndarray, coloring: Coloring, title: 
     Raises:
         HfGarError: The file cannot be written.
     """
-    from matplotlib.figure import Figure
+    low, high = frame(positions)
+    width, height = (high - low) * (AREA_IN2 / np.prod(high - low)) ** 0.5
+    with new_picture(path, width, height) as figure:
+        axes = figure.add_axes((0, 0, 1, 1), xticks=[], yticks=[])  # distances are the same in both directions
+        axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]))
+        axes.spines[:].set_color("#DDDDDD")
+        axes.set_title("\n".join(shorten(line, TITLE_LENGTH) for line in title.split("\n")), loc="left", fontsize=11)
+        marker_size = float(np.clip(9000 / len(positions), 7, 45))  # square points
+        handles = [
+            _draw(
+                axes,
+                positions[group.points],
+                group.marker,
+                marker_size,
+                color=group.color,
+                zorder=1 + (group.color != GREY),
+            )
+            for group in coloring.groups
+        ]
+        if coloring.values is not None:
+            valued = ~np.isnan(coloring.values)
+            scale = {"c": coloring.values[valued], "cmap": "viridis", "zorder": 2}
+            points = _draw(axes, positions[valued], "circle", marker_size, **scale)
+            bar = figure.colorbar(points, cax=axes.inset_axes((1.02, 0.2, 0.025, 0.6)), label=coloring.column)
+            bar.outline.set_visible(False)
+        labels = [group.label for group in coloring.groups]
+        if any(labels):
+            _add_legend(axes, handles, labels, "" if coloring.values is not None else coloring.column, marker_size)
 
-    extent = np.ptp(positions, axis=0)
-    height = WIDTH_IN * extent[1] / extent[0] if extent[0] else max(HEIGHTS_IN)
-    figure = Figure(figsize=(WIDTH_IN, np.clip(height, *HEIGHTS_IN)), dpi=DOTS_PER_INCH)
-    axes = figure.add_subplot(xticks=[], yticks=[])
-    axes.set_aspect("equal", adjustable="datalim")  # distances are the same in both directions
-    axes.spines[:].set_color("#DDDDDD")
-    axes.set_title(title, loc="left", fontsize=11, parse_math=False)
-    size = float(np.clip(9000 / len(positions), 7, 45))  # square points
-    handles = [
-        _draw(axes, positions[group.points], group.marker, size, color=group.color, zorder=1 + (group.color != GREY))
-        for group in coloring.groups
-    ]
-    if coloring.values is not None:
-        valued = ~np.isnan(coloring.values)
-        scale = {"c": coloring.values[valued], "cmap": "viridis", "zorder": 2}
-        bar = figure.colorbar(_draw(axes, positions[valued], "circle", size, **scale), ax=axes, shrink=0.6, pad=0.02)
-        bar.set_label(coloring.column, parse_math=False)
-        bar.outline.set_visible(False)
-    labels = [group.label for group in coloring.groups]
-    if any(labels):
-        _add_legend(axes, handles, labels, "" if coloring.values is not None else coloring.column, size)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", bbox_inches="tight")
-    write_whole_file(path, buffer.getvalue())
+
+def frame(positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The lower left and the upper right corner, (2,) each, of the frame that `positions` (point, 2) fill."""
+    lowest, highest = positions.min(axis=0).astype(np.float64), positions.max(axis=0).astype(np.float64)
+    extent = highest - lowest
+    extent = np.maximum(extent, FLATTEST * extent.max() or 1.0)
+    half = extent / (2 - 4 * MARGIN)
+    centre = (lowest + highest) / 2
+    return centre - half, centre + half
 
 
 def _draw(axes: Any, positions: np.ndarray, marker: str, size: float, **look: Any) -> Any:
@@ -69,8 +81,7 @@ def _add_legend(axes: Any, handles: list, labels: list[str], title: str, size: f
     """A legend right of the map, or below it where a colour bar is at the right; `size` is the markers' on the map."""
     legend = axes.legend(
         handles,
-        # Labels that begin with an underscore would be left out, and dollars read as formulas.
-        ["\u200b" + label for label in labels],
+        ["\u200b" + label for label in labels],  # those that begin with an underscore would be left out
         title=title,
         frameon=False,
         alignment="left",
@@ -79,6 +90,5 @@ def _add_legend(axes: Any, handles: list, labels: list[str], title: str, size: f
         loc="upper left",
         bbox_to_anchor=(1.01, 1) if title else (0, 0),
     )
-    for text in [legend.get_title(), *legend.get_texts()]:
-        text.set_parse_math(False)
+    for text in legend.get_texts():
         text.set_text(text.get_text().removeprefix("\u200b"))

@@ -1,18 +1,24 @@
 """The mean and standard deviation of a dataset's filter banks, which AST is normalised by."""
 
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
 import datasets
 import numpy as np
 import torch
+from datasets.utils import tqdm
 
 from hf_gar.embedding.crop import Crop
 from hf_gar.embedding.dataset import find_audio_column, undecoded
 from hf_gar.embedding.preparation import read_blocks
+from hf_gar.embedding.sources import open_source
 from hf_gar.models import ASTFusionFeatureExtractor
 from hf_gar.models.audio_loading import AudioError, check_samples
 
 
 def measure_normalization(
-    dataset: datasets.Dataset,
+    source: str | Path | Sequence[str | Path] | datasets.Dataset | datasets.IterableDataset,
     feature_extractor: ASTFusionFeatureExtractor,
     audio_column: str | None = None,
     crop: Crop | None = None,
@@ -21,14 +27,17 @@ def measure_normalization(
     """Measure the statistics that the paper's evaluation normalises a task by: those of its training recordings.
 
     ```python
-    mean, std = hf_gar.measure_normalization(dataset, extractor)
+    mean, std = hf_gar.measure_normalization("recordings", extractor)
     extractor = AutoFeatureExtractor.from_pretrained("org/ast-fusion", trust_remote_code=True, mean=mean, std=std)
     ```
 
     Args:
-        dataset: Its recordings may be an `Audio` column, paths, bytes or waveforms.
+        source: What a job takes: a folder of recordings, a table with their paths, a list of files, tar files, or a
+            dataset on the Hub. Or a dataset that is open, whose recordings may be an `Audio` column, paths, bytes or
+            waveforms.
         feature_extractor: Computes the filter banks; its own mean and std make no difference.
-        audio_column: The column with the recordings; by default the first `Audio` column, or "audio".
+        audio_column: The column of a table or dataset with the recordings; by default as in a job: the first `Audio`
+            column, or one of the usual names.
         crop: Bring every recording to one length first.
         skip_unreadable: Leave recordings out that cannot be read.
 
@@ -37,20 +46,15 @@ def measure_normalization(
 
     Raises:
         AudioError: A recording cannot be read.
+        HfGarError: There is no such source, or it has no recordings.
         OSError: A file is missing or cannot be read.
-        ValueError: The dataset has no rows, or only silence.
+        ValueError: None of the recordings can be read, or all are silent.
     """
-    if not len(dataset):
-        raise ValueError("The dataset has no recordings to measure.")
-    audio_column = audio_column or find_audio_column(dataset.features)
+    dataset, audio_column = _open(source, audio_column)
     count, total, squares = 0, 0.0, 0.0
-    rate = feature_extractor.sampling_rate
-    splits = dataset["split"] if "split" in dataset.column_names else [None] * len(dataset)
-    for source, split in zip(undecoded(dataset, audio_column)[audio_column], splits, strict=True):
+    for source_of_one, split in _rows(dataset, audio_column):
         try:
-            name, blocks = read_blocks(source, rate, crop, split)
-            samples = np.concatenate(list(blocks))
-            check_samples(samples, name)
+            samples = _read_samples(source_of_one, feature_extractor.sampling_rate, crop, split)
         except (AudioError, OSError):
             if skip_unreadable:
                 continue
@@ -62,9 +66,34 @@ def measure_normalization(
         total += float(bank.sum())
         squares += float(bank.square().sum())
     if not count:
-        raise ValueError("None of the dataset's recordings can be read.")
+        raise ValueError("The source has no recordings that can be read: there is nothing to measure.")
     mean = total / count
     variance = squares / count - mean**2
     if variance <= 0:
-        raise ValueError("The dataset's recordings are all silent: there is nothing to normalise by.")
+        raise ValueError("The source's recordings are all silent: there is nothing to normalise by.")
     return mean, variance**0.5
+
+
+def _open(source: Any, audio_column: str | None) -> tuple[datasets.Dataset | datasets.IterableDataset, str]:
+    """A dataset with its recordings undecoded, and the column that they are in."""
+    if isinstance(source, (datasets.Dataset, datasets.IterableDataset)):
+        audio_column = audio_column or find_audio_column(source.features)
+        return undecoded(source, audio_column), audio_column
+    opened = open_source([source] if isinstance(source, (str, Path)) else source, path_column=audio_column)
+    return opened.dataset, opened.audio_column
+
+
+def _rows(dataset: datasets.Dataset | datasets.IterableDataset, audio_column: str) -> Iterator[tuple[Any, str | None]]:
+    """Each recording with the split that it belongs to, where there are splits."""
+    columns = [audio_column, *(["split"] if "split" in dataset.column_names else [])]
+    total = len(dataset) if isinstance(dataset, datasets.Dataset) else None
+    rows = dataset.select_columns(columns)
+    for row in tqdm(rows, total=total, desc="Measuring the filter banks", unit=" recordings"):
+        yield row[audio_column], row.get("split")
+
+
+def _read_samples(source: Any, sampling_rate: int, crop: Crop | None, split: str | None) -> np.ndarray:
+    name, blocks = read_blocks(source, sampling_rate, crop, split)
+    samples = np.concatenate(list(blocks))
+    check_samples(samples, name)
+    return samples

@@ -6,7 +6,7 @@ import os
 import stat
 import tarfile
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from hf_gar.embedding.dataset import TEXT
 from hf_gar.embedding.embedder import AudioEmbedder
 from hf_gar.embedding.file_names import escape, unescape
+from hf_gar.embedding.job_folder import METADATA_KEY, Failure, PartInfo, read_part_info
 from hf_gar.embedding.tables import FILE_NAME
 from hf_gar.embedding.tars import KEY
 from hf_gar.embedding.window_batch import Embedding
@@ -38,37 +39,6 @@ ARRAY_COLUMNS = ("embedding", "frame_embeddings", "frame_times")
 # Columns that are not stored: each recording's row in the part, its name, and why it could not be embedded.
 ROW, NAME, REASON = "__hf_gar_row__", "__hf_gar_name__", "__hf_gar_reason__"
 NO_PATH = "has no path to a recording, counting rows from 0. Give it one, or remove it."
-# The part's metadata: the failures.
-METADATA_KEY = b"hf_gar"
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A recording that could not be embedded: its row in the part, its name, and the reason."""
-
-    row: int
-    file: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class PartInfo:
-    """What a finished part holds."""
-
-    embedded: int
-    failures: tuple[Failure, ...]
-
-
-def read_part_info(path: Path) -> PartInfo | None:
-    """What a part holds; None where there is no such file, or a damaged one, which has to be embedded again."""
-    try:
-        metadata = pq.read_metadata(path)
-        failures = json.loads(metadata.metadata[METADATA_KEY])["failures"]
-        return PartInfo(metadata.num_rows, tuple(Failure(**failure) for failure in failures))
-    except FileNotFoundError:
-        return None
-    except (pa.ArrowInvalid, KeyError, TypeError, ValueError, OSError):
-        return None
 
 
 def write_part(

@@ -21,15 +21,19 @@ from hf_gar.models.windows import split_windows
 
 # How many windows each worker process keeps ready.
 PREFETCHED = 16
+# How PyTorch says that a worker process is gone, and that it was killed.
+DEAD_WORKER = "DataLoader worker (pid"
+KILLED = "killed by signal: Killed"
 # A model has at most so many processes that decode for it, by default.
 MAX_DECODERS = 8
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class PreparedWindow(NamedTuple):
     """A window of a recording, both by their numbers, as a spectrogram (time, mel).
 
     Its own frame embeddings are [first, stop) of those that it gives. `num_samples` is the recording's length as far as
-    it was read, `is_last` says that this was to its end.
+    it was read, `is_last` says that this was to its end; errors call it `name`.
     """
 
     recording: int
@@ -39,6 +43,7 @@ class PreparedWindow(NamedTuple):
     stop: int
     num_samples: int
     is_last: bool
+    name: str
 
 
 class Unreadable(NamedTuple):
@@ -106,6 +111,7 @@ class Preparation(IterableDataset):
                 stop=window.stop,
                 num_samples=window.num_samples,
                 is_last=window.is_last,
+                name=name,
             )
 
 
@@ -127,14 +133,17 @@ def prepare(preparation: Preparation, workers: int) -> Iterator[PreparedWindow |
         prefetch_factor=PREFETCHED,
         worker_init_fn=_start_worker,
     )
-    with _ctrl_c_waits():  # a loader that is stopped while it starts its processes prints an error of its own
+    with _stop_signals_wait():  # a loader that is stopped while it starts its processes prints an error of its own
         windows = iter(loader)
     try:
         yield from windows
     except RuntimeError as error:
+        if not str(error).startswith(DEAD_WORKER):  # an error of its own, which is raised here again
+            raise
+        remedy = "It was killed, perhaps for want of memory: run the command again with fewer workers."
         raise HfGarError(
-            f"A process that decoded recordings died: {error}\nIt may have run out of memory: run the command again "
-            "with fewer --workers."
+            f"A process that decoded recordings died: {error}\n"
+            f"{remedy if KILLED in str(error) else 'Run the command again.'}"
         ) from error
 
 
@@ -144,19 +153,20 @@ def share_decoders(num_processors: int, num_models: int) -> int:
 
 
 @contextlib.contextmanager
-def _ctrl_c_waits() -> Iterator[None]:
-    """Hold Ctrl-C back while the block runs."""
+def _stop_signals_wait() -> Iterator[None]:
+    """Hold Ctrl-C and SIGTERM back while the block runs."""
     if threading.current_thread() is not threading.main_thread():  # only that one is interrupted
         yield
         return
     came: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
+    before = {number: signal.signal(number, lambda number, _: came.append(number)) for number in STOP_SIGNALS}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
     if came:
-        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(came[0])
 
 
 def _unchanged(item: Any) -> Any:
@@ -164,8 +174,9 @@ def _unchanged(item: Any) -> Any:
 
 
 def _start_worker(worker: int) -> None:
-    # Ctrl-C is for the main process, which ends its workers.
+    # Ctrl-C is for the main process, which ends its workers with SIGTERM.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     give_way()
 

@@ -15,8 +15,8 @@ from huggingface_hub import (
     HfApi,
 )
 
-from hf_gar.embedding.job import finished_parts, read_description
-from hf_gar.embedding.parts import METADATA_KEY, ROWS_AT_ONCE, open_writer
+from hf_gar.embedding.job_folder import METADATA_KEY, finished_parts, read_description
+from hf_gar.embedding.parts import ROWS_AT_ONCE, open_writer
 from hf_gar.errors import HfGarError
 from hf_gar.hub.card import render_template
 from hf_gar.hub_errors import hub_errors

@@ -75,27 +75,35 @@ def _run(job: Job, parts: Sequence[int], count: int, gpus: float, decoders: int,
         _Worker
     )
     shared_job = ray.put(job)
-    waiting = list(reversed(parts))
+    waiting = deque(parts)
+    busy: set[int] = set()  # parts that another run had locked; they are tried once more, as it may have died
     # A worker gets its first part when it is there: Ray may not find a place for all of them.
-    running: dict[Any, Any] = {}
+    running: dict[Any, tuple[Any, int | None]] = {}
     for _ in range(count):
         worker = worker_class.remote()
-        running[worker.is_ready.remote()] = worker
+        running[worker.is_ready.remote()] = worker, None
     left = len(parts)
     with tqdm(total=left, desc=f"Embedding on {count} Ray workers", unit=" parts") as bar:
         while left:
-            (done,), _ = ray.wait(list(running), num_returns=1)
-            worker = running.pop(done)
+            (reference,), _ = ray.wait(list(running), num_returns=1)
+            worker, part = running.pop(reference)
             try:
-                finished = ray.get(done)
+                is_done = ray.get(reference)
             except ray.exceptions.RayTaskError as error:
                 raise HfGarError(str(error.cause)) from error
             except ray.exceptions.RayError as error:
-                raise HfGarError(f"Ray could not embed a part: {error}\nThe same command goes on.") from error
-            left -= finished
-            bar.update(finished)
+                raise HfGarError(
+                    f"Ray could not embed a part: {error}\nRun the same command again to resume."
+                ) from error
+            if part is not None and not is_done and part not in busy:
+                busy.add(part)
+                waiting.append(part)
+            elif part is not None:
+                left -= 1
+                bar.update(1)
             if waiting:
-                running[worker.run_part.remote(shared_job, waiting.pop(), decoders, retry_failed)] = worker
+                part = waiting.popleft()
+                running[worker.run_part.remote(shared_job, part, decoders, retry_failed)] = worker, part
 
 
 class _Worker:
@@ -107,19 +115,18 @@ class _Worker:
     def __init__(self) -> None:
         self.job: Job | None = None
 
-    def is_ready(self) -> int:
-        """No part is finished yet."""
-        return 0
+    def is_ready(self) -> bool:
+        """Answers when the actor has started."""
+        return True
 
-    def run_part(self, job: Job, part: int, decoders: int, retry_failed: bool) -> int:
-        """One part is finished, or another run is at it."""
+    def run_part(self, job: Job, part: int, decoders: int, retry_failed: bool) -> bool:
+        """Whether the part is done; if not, another run works on it."""
         if self.job is None:  # the model and the decoders are started with the first part, and kept
             embedder = job.embedder.on_device("cuda" if ray.get_gpu_ids() else "cpu")
             embedder.workers = decoders
             embedder.prepare = _Decoders(decoders).prepare
             self.job = replace(job, embedder=embedder)
-        self.job.run_part(part, retry_failed)
-        return 1
+        return self.job.run_part(part, retry_failed) is not None
 
 
 class _Decoders:

@@ -1,7 +1,9 @@
 """Where the recordings of a job are on this machine."""
 
 import os
+from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 from hf_gar.embedding.file_names import AUDIO_SUFFIXES, unescape
 from hf_gar.embedding.results import JobResults
@@ -12,7 +14,7 @@ def find_recordings(job: JobResults, audio_root: str | Path | None = None) -> li
     """The absolute path of each row's recording, or None where it is no file here.
 
     Args:
-        job: Its source and its rows' file names say where the recordings were.
+        job: A job or some of its rows. Its source and the rows' file names say where the recordings were.
         audio_root: The folder to find them in instead.
     """
     names = _recording_names(job)
@@ -22,7 +24,7 @@ def find_recordings(job: JobResults, audio_root: str | Path | None = None) -> li
         root = Path(os.path.abspath(audio_root))  # noqa: PTH100
         found = [name and _below(root, name) for name in names]
     elif len(sources) > 1 or (sources and sources[0].suffix.lower() in AUDIO_SUFFIXES):
-        found = _listed_files(sources, names)
+        found = _listed_files(sources, names, list(job.rows.index), job.num_recordings)
     elif sources:
         folder = sources[0].parent if sources[0].suffix.lower() in READERS else sources[0]
         found = [name and folder / name for name in names]
@@ -33,11 +35,15 @@ def find_recordings(job: JobResults, audio_root: str | Path | None = None) -> li
 
 def _recording_names(job: JobResults) -> list[Path | None]:
     """Each row's path as the source gives it."""
-    chosen = job.description.get("path_column")
-    columns = [column for column in (chosen, *PATH_COLUMNS) if column in job.rows.columns]
-    if not columns:
+    column = path_column(job.description, job.rows.columns)
+    if column is None:
         return [None] * len(job.rows)
-    return [Path(unescape(value)) if isinstance(value, str) and value else None for value in job.rows[columns[0]]]
+    return [Path(unescape(value)) if isinstance(value, str) and value else None for value in job.rows[column]]
+
+
+def path_column(description: dict[str, Any], columns: Collection[str]) -> str | None:
+    """Which of a job's columns says where the recordings are; None where there is no such column."""
+    return next((name for name in (description.get("path_column"), *PATH_COLUMNS) if name in columns), None)
 
 
 def _below(root: Path, name: Path) -> Path:
@@ -49,22 +55,24 @@ def _below(root: Path, name: Path) -> Path:
     return next((end for end in ends if end.is_file()), root / name.name)
 
 
-def _listed_files(sources: list[Path], names: list[Path | None]) -> list[Path | None]:
-    """The files among `sources` that `names` mean, which were given relative to a folder that is not known."""
+def _listed_files(
+    sources: list[Path], names: list[Path | None], rows: list[int], num_recordings: int
+) -> list[Path | None]:
+    """The files among `sources` that the `names` of a job's `rows` mean, given relative to a folder not known."""
     by_tail: dict[tuple[str, ...], list[Path]] = {}
     lengths = {len(_tail(name)) for name in names if name}
     for source in sources:
         for length in lengths:
             by_tail.setdefault(source.parts[-length:], []).append(source)
     found: list[Path | None] = []
-    for index, name in enumerate(names):
+    for row, name in zip(rows, names, strict=True):
         candidates = by_tail.get(_tail(name), []) if name else []
         if name and name.is_absolute():
             found.append(name)
         elif len(candidates) == 1:
             found.append(candidates[0])
-        elif len(sources) == len(names) and sources[index] in candidates:  # none failed: rows and sources correspond
-            found.append(sources[index])
+        elif len(sources) == num_recordings and sources[row] in candidates:  # none failed: rows and sources correspond
+            found.append(sources[row])
         else:
             found.append(None)
     return found

@@ -1,32 +1,108 @@
 """What an embedding job wrote, read again."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hf_gar.embedding.job import finished_parts, read_description
+from hf_gar.embedding.job_folder import finished_parts, read_description
 from hf_gar.embedding.parts import ARRAY_COLUMNS
+
+EMBEDDING = "embedding"
 
 
 @dataclass(frozen=True)
 class JobResults:
-    """A finished job: one row a recording, in the order of its source.
+    """A finished job, or some rows of it: one row a recording, in the order of its source.
 
     Args:
         folder: The job's folder.
         description: `job.json`.
-        rows: The source's columns and `duration_s`.
+        rows: The source's columns and `duration_s`; the index is the number of the recording in the job.
         embeddings: (recording, D) float32.
+        num_recordings: How many the job holds.
     """
 
     folder: Path
     description: dict[str, Any]
     rows: pd.DataFrame
     embeddings: np.ndarray
+    num_recordings: int
+
+
+@dataclass(frozen=True)
+class FinishedJob:
+    """A finished job whose rows are not read yet.
+
+    Args:
+        folder: The job's folder.
+        description: `job.json`.
+        parts: Its Parquet files, in order.
+    """
+
+    folder: Path
+    description: dict[str, Any]
+    parts: tuple[Path, ...]
+
+    @cached_property
+    def num_recordings(self) -> int:
+        """How many the job holds."""
+        return sum(pq.read_metadata(part).num_rows for part in self.parts)
+
+    @cached_property
+    def columns(self) -> tuple[str, ...]:
+        """The source's columns and `duration_s`."""
+        return tuple(name for name in pq.read_schema(self.parts[0]).names if name not in ARRAY_COLUMNS)
+
+    def read(self, rows: np.ndarray | None = None, columns: Sequence[str] | None = None) -> JobResults:
+        """Read the job, or a part of it: of the files, only what holds the rows and columns asked for.
+
+        Args:
+            rows: The numbers (row,) of the recordings, ascending; by default all.
+            columns: Those of `self.columns` to read beside the embeddings; by default all.
+        """
+        numbers = np.arange(self.num_recordings) if rows is None else np.asarray(rows, np.int64)
+        names = list(self.columns if columns is None else columns)
+        dimension = pq.read_schema(self.parts[0]).field(EMBEDDING).type.list_size
+        embeddings = np.empty((len(numbers), dimension), np.float32)
+        tables, first = [], 0
+        for table in self._read_tables(numbers, [*names, EMBEDDING]):
+            block = table[EMBEDDING].combine_chunks().flatten().to_numpy().reshape(-1, dimension)
+            embeddings[first : first + len(block)] = block
+            first += len(block)
+            tables.append(table.drop_columns([EMBEDDING]))
+        frame = pa.concat_tables(tables).to_pandas(ignore_metadata=True) if tables else pd.DataFrame(columns=names)
+        frame.index = pd.RangeIndex(len(frame)) if rows is None else pd.Index(numbers)
+        return JobResults(self.folder, self.description, frame, embeddings, self.num_recordings)
+
+    def _read_tables(self, numbers: np.ndarray, columns: list[str]) -> Iterator[pa.Table]:
+        """The rows of these numbers, a row group at a time, since the embeddings may be many gigabytes."""
+        first = 0  # the number of the row group's first recording
+        for part in self.parts:
+            with pq.ParquetFile(part) as file:
+                for group in range(file.num_row_groups):
+                    size = file.metadata.row_group(group).num_rows
+                    start, stop = np.searchsorted(numbers, [first, first + size])
+                    if start < stop:
+                        table = file.read_row_group(group, columns)
+                        yield table if stop - start == size else table.take(numbers[start:stop] - first)
+                    first += size
+
+
+def open_job(folder: str | Path) -> FinishedJob:
+    """Open a finished embedding job, of which nothing but what it holds is read.
+
+    Raises:
+        HfGarError: The folder is no job's, or the job is not finished.
+    """
+    folder = Path(folder)
+    return FinishedJob(folder, read_description(folder), tuple(finished_parts(folder)))
 
 
 def read_job(folder: str | Path) -> JobResults:
@@ -35,15 +111,4 @@ def read_job(folder: str | Path) -> JobResults:
     Raises:
         HfGarError: The folder is no job's, or the job is not finished.
     """
-    folder = Path(folder)
-    parts = finished_parts(folder)
-    dimension = pq.read_schema(parts[0]).field("embedding").type.list_size
-    embeddings = np.empty((sum(pq.read_metadata(part).num_rows for part in parts), dimension), np.float32)
-    rows, first = [], 0
-    for part in parts:  # one at a time: the embeddings may be many gigabytes
-        table = pq.read_table(part)
-        block = table["embedding"].combine_chunks().flatten().to_numpy().reshape(-1, dimension)
-        embeddings[first : first + len(block)] = block
-        first += len(block)
-        rows.append(table.drop_columns([name for name in table.column_names if name in ARRAY_COLUMNS]).to_pandas())
-    return JobResults(folder, read_description(folder), pd.concat(rows, ignore_index=True), embeddings)
+    return open_job(folder).read()

@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,15 +10,8 @@ import datasets
 
 from hf_gar.embedding.crop import Crop
 from hf_gar.embedding.embedder import AudioEmbedder, choose_dtype
-from hf_gar.embedding.job import (
-    JOB_FILE,
-    Job,
-    JobStatus,
-    claim_job,
-    read_description,
-    read_status,
-    write_errors_file,
-)
+from hf_gar.embedding.job import Job, claim_job
+from hf_gar.embedding.job_folder import JOB_FILE, JobStatus, read_description, read_status, write_errors_file
 from hf_gar.embedding.local_engine import available_devices, run_locally
 from hf_gar.embedding.preparation import share_decoders
 from hf_gar.embedding.sources import Source, open_source
@@ -53,6 +46,7 @@ def run_job(
     decoders: int | None = None,
     devices: Sequence[str] | None = None,
     engine: Literal["local", "ray"] = "local",
+    report: Callable[[str], object] = lambda line: None,
     **ray_options: Any,
 ) -> JobStatus:
     """Embed every recording of a source, and write a folder that `datasets.load_dataset("parquet", ...)` reads.
@@ -81,6 +75,7 @@ def run_job(
         decoders: Processes that decode, for each device; by default by the number of processors.
         devices: As in PyTorch, one process each; by default every GPU, or the processor.
         engine: "local", or "ray" for a Ray cluster.
+        report: Is called with a line about how far the job is, when it begins.
         ray_options: Of `run_on_ray`.
 
     Returns:
@@ -105,8 +100,8 @@ def run_job(
             limit=limit,
         )
     )
+    has_begun = (output / JOB_FILE).exists()
     if dtype == AUTO:
-        has_begun = (output / JOB_FILE).exists()
         dtype = read_description(output)["dtype"] if has_begun else choose_dtype(devices[0])
     embedder = AudioEmbedder(
         model,
@@ -122,11 +117,13 @@ def run_job(
         batch_size=batch_size,
         workers=share_decoders(os.cpu_count() or 1, len(devices)) if decoders is None else decoders,
     )
-    if engine == "local":
+    if engine == "local" and not has_begun:
         embedder.load_model()  # before the folder is claimed: a model that cannot be loaded is no job
     job = claim_job(output, opened, embedder, num_parts, strict)
+    parts = _parts_to_run(job, part, retry_failed)
+    report(_plan(job, parts, part, retry_failed))
     try:
-        _run_parts(job, _parts_to_run(job, part, retry_failed), devices, engine, retry_failed, ray_options)
+        _run_parts(job, parts, devices, engine, retry_failed, ray_options)
     except BaseException:
         with contextlib.suppress(HfGarError):  # the first error is the one to tell
             write_errors_file(output)
@@ -141,6 +138,21 @@ def _parts_to_run(job: Job, part: int | None, retry_failed: bool) -> list[int]:
     if part is not None:
         return [part]
     return list(range(job.num_parts)) if retry_failed else list(read_status(job.output).missing)
+
+
+def _plan(job: Job, parts: list[int], part: int | None, retry_failed: bool) -> str:
+    """What a run is about to do, as a line of text."""
+    rows = job.source.num_rows
+    recordings = "" if rows is None else f"{rows} recordings in "
+    parts_text = f"{recordings}{job.num_parts} part{'s' if job.num_parts > 1 else ''}"
+    if part is not None:
+        return f"{parts_text}; embedding part {part}"
+    if retry_failed:
+        return f"{parts_text}; embedding what is missing and what failed before"
+    if not parts:
+        return f"{parts_text}; all are done"
+    done = job.num_parts - len(parts)
+    return f"{parts_text}; {done} of {job.num_parts} are done, resuming" if done else parts_text
 
 
 def _run_parts(

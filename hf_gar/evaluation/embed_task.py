@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from hf_gar.embedding.crop import Crop
-from hf_gar.embedding.job import ERRORS_FILE
+from hf_gar.embedding.job_folder import ERRORS_FILE
 from hf_gar.embedding.normalization import measure_normalization
 from hf_gar.embedding.results import read_job
 from hf_gar.embedding.run import run_job

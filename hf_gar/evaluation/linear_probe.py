@@ -5,11 +5,12 @@ it had been trained alone. Runs that differ in the learning rate only see the sa
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from datasets.utils import tqdm
 
 from hf_gar.evaluation.metrics import accuracy, mean_average_precision
 from hf_gar.evaluation.partitions import Partition
@@ -91,10 +92,13 @@ def train_linear_probes(
     labels = torch.from_numpy(targets.astype(np.float32 if targets.ndim == 2 else np.int64)).to(device)
     chunk_bytes = CHUNK_BYTES if features.device.type == "cpu" else GPU_CHUNK_BYTES
     chunk = max(1, chunk_bytes // (4 * settings.batch_size * features.shape[1]))
+    chunks = [partitions[start : start + chunk] for start in range(0, len(partitions), chunk)]
     runs = []
-    for start in range(0, len(partitions), chunk):
-        together = partitions[start : start + chunk]
-        runs += _Training(features, labels, num_classes, together, learning_rates, settings).run()
+    title = f"Training {len(partitions) * len(learning_rates)} linear classifiers"
+    with tqdm(total=len(chunks) * settings.max_epochs, desc=title, unit=" epochs", leave=None) as bar:
+        for left, together in zip(reversed(range(len(chunks))), chunks, strict=True):
+            runs += _Training(features, labels, num_classes, together, learning_rates, settings).run(bar.update)
+            bar.total = bar.n + left * settings.max_epochs  # most stop early
     return runs
 
 
@@ -201,11 +205,13 @@ class _Training:
             fused=features.device.type in ("cpu", "cuda"),
         )
 
-    def run(self) -> list[ProbeRun]:
+    def run(self, on_epoch: Callable[[], object]) -> list[ProbeRun]:
+        """Train to the end; `on_epoch` is called after each epoch."""
         groups = self.groups
         while self.groups:
             self._train_epoch()
             self._validate()
+            on_epoch()
             unfinished = [
                 group for group in self.groups if not all(run.is_finished(self.settings) for run in group.runs)
             ]

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+from datasets.utils import tqdm
 
 from hf_gar.evaluation.linear_probe import ProbeRun
 from hf_gar.evaluation.metrics import accuracy, mean_average_precision
@@ -30,7 +31,7 @@ def train_logistic_probes(
     from sklearn.preprocessing import StandardScaler
 
     runs = []
-    for partition in partitions:
+    for partition in tqdm(partitions, desc="Fitting logistic regressions", unit=" runs"):
         regression = LogisticRegression(max_iter=MAX_ITERATIONS, random_state=partition.seed)
         classifier = make_pipeline(
             StandardScaler(), OneVsRestClassifier(regression) if targets.ndim == 2 else regression

@@ -2,18 +2,20 @@
 
 import json
 import math
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from huggingface_hub import EvalResult
 
-from hf_gar.embedding.job import read_description
+from hf_gar.embedding.job_folder import read_description
 from hf_gar.errors import HfGarError
 from hf_gar.evaluation.evaluate import EmbeddedTask, Evaluation
 from hf_gar.evaluation.layer_search import LayerSearch
 from hf_gar.evaluation.plots import plot_confusion, plot_layers, plot_pairs
-from hf_gar.files import write_errors, write_whole_file
+from hf_gar.files import replace_when_whole, write_whole_file
 from hf_gar.hub.load import Repository
 from hf_gar.hub.paper import PAPER_TASKS
 
@@ -24,6 +26,7 @@ CANDIDATES_FILE = "candidates.parquet"
 CONFUSION_FILE = "confusion.png"
 LAYERS_FILE = "layers.png"
 PAIRS_FILE = "pairs.png"
+CANDIDATES_SHOWN = 10
 
 
 def describe_evaluation(evaluation: Evaluation) -> dict[str, Any]:
@@ -43,23 +46,40 @@ def describe_evaluation(evaluation: Evaluation) -> dict[str, Any]:
 def write_evaluation(folder: Path, evaluation: Evaluation, task: EmbeddedTask, about: dict[str, Any]) -> None:
     """Write an evaluation's results into a folder; `about` says what was evaluated."""
     _write_table(evaluation.runs, folder / RUNS_FILE)
-    if evaluation.confusion is not None:
-        title = f"{about['task']}, {about['model_name']}"
-        plot_confusion(evaluation.confusion, task.classes, title, folder / CONFUSION_FILE)
     _write_json(folder / RESULTS_FILE, {**about, **describe_evaluation(evaluation)})
+    title, confusion = _title(about), evaluation.confusion
+    _draw(folder / CONFUSION_FILE, confusion is not None, plot_confusion, confusion, task.classes, title)
 
 
 def write_search(folder: Path, search: LayerSearch, about: dict[str, Any]) -> None:
     """Write a search's results into a folder; `about` says what was searched."""
-    metric, title = search.evaluation.metric, f"{about['task']}, {about['model_name']}"
     candidates = search.candidates.assign(layers=search.candidates["layers"].map(list))
     _write_table(candidates, folder / CANDIDATES_FILE)
     _write_table(search.evaluation.runs, folder / RUNS_FILE)
-    plot_layers(search.candidates, metric, title, folder / LAYERS_FILE)
-    if (search.candidates["stage"] == "pair").any():
-        plot_pairs(search.candidates, metric, title, folder / PAIRS_FILE)
+    described = [
+        {name: _finite(value) if isinstance(value, float) else value for name, value in candidate.items()}
+        for candidate in candidates.to_dict("records")
+    ]
     best = {"best_layers": list(search.best), "dimension": search.dimension, **describe_evaluation(search.evaluation)}
-    _write_json(folder / RESULTS_FILE, {**about, **best, "candidates": candidates.to_dict("records")})
+    searched = {"candidates_seed": search.seed, "candidates": described}
+    _write_json(folder / RESULTS_FILE, {**about, **best, **searched})
+    has_pairs = bool((candidates["stage"] == "pair").any())
+    _draw(folder / LAYERS_FILE, True, plot_layers, search, _title(about))
+    _draw(folder / PAIRS_FILE, has_pairs, plot_pairs, search, _title(about))
+
+
+def _title(about: dict[str, Any]) -> str:
+    return f"{about['task']}, {about['model_name']}"
+
+
+def _draw(path: Path, is_wanted: bool, plot: Callable[..., None], *what: Any) -> None:
+    """Draw a picture of results that are written; whatever happens, they stay, and no older picture beside them."""
+    try:
+        path.unlink(missing_ok=True)
+        if is_wanted:
+            plot(*what, path)
+    except Exception as error:
+        print(f"hf-gar: {path} could not be drawn: {error}\nThe results themselves are complete.", file=sys.stderr)
 
 
 def read_measurement(folder: str | Path, repository: Repository) -> EvalResult:
@@ -105,7 +125,7 @@ def format_evaluation(evaluation: Evaluation) -> str:
     """The scores of each fold and seed, and their mean, in percent."""
     table = evaluation.runs.assign(fold=evaluation.runs["fold"].fillna("-"))
     scores = (100 * table.pivot_table(index="seed", columns="fold", values="test")).round(2)
-    return f"{scores.to_string()}\n{summary_line(evaluation)}"
+    return f"test {evaluation.metric} in %:\n{scores.to_string()}\n{summary_line(evaluation)}"
 
 
 def summary_line(evaluation: Evaluation) -> str:
@@ -121,17 +141,29 @@ def summary_line(evaluation: Evaluation) -> str:
 
 
 def format_search(search: LayerSearch) -> str:
-    """The best candidates, and the choice with its test score."""
-    top = search.candidates.sort_values("valid", ascending=False).head(10)
-    top = top.assign(
-        layers=top["layers"].map(lambda layers: " ".join(map(str, layers))),
-        valid=(100 * top["valid"]).round(2),
-        test=(100 * top["test"]).round(2),
+    """The best candidates by their validation scores, and the choice with its test score, all in percent."""
+    top = search.candidates.sort_values("valid", ascending=False).head(CANDIDATES_SHOWN)
+    percent = (100 * top[["valid", "valid_low", "valid_high"]]).round(2)
+    shown = pd.DataFrame(
+        {
+            "layers": [" + ".join(map(str, layers)) for layers in top["layers"]],
+            "dimension": top["dimension"],
+            "validation": percent["valid"],
+        }
     )
-    layers = " ".join(map(str, search.best))
+    folds = ""
+    if search.num_runs > 1:
+        shown["95 % interval"] = [
+            f"{low:.2f} to {high:.2f}" for low, high in zip(percent["valid_low"], percent["valid_high"], strict=True)
+        ]
+        folds = f", mean of {search.num_runs} folds"
+    seeds = list(dict.fromkeys(search.evaluation.runs["seed"]))
     return (
-        f"{top.to_string(index=False)}\n"
-        f"best by validation: layers {layers}, dimension {search.dimension}: {summary_line(search.evaluation)}"
+        f"validation {search.evaluation.metric} in %, 1 seed ({search.seed}){folds}; the best {len(top)} of "
+        f"{len(search.candidates)} choices:\n{shown.to_string(index=False)}\n"
+        f"best by validation: layers {' + '.join(map(str, search.best))}, dimension {search.dimension}\n"
+        f"these, with {len(seeds)} seed{'s' if len(seeds) > 1 else ''} ({', '.join(map(str, seeds))}): "
+        f"{summary_line(search.evaluation)}"
     )
 
 
@@ -144,7 +176,5 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 def _write_table(table: pd.DataFrame, path: Path) -> None:
-    with write_errors(path):
-        temporary = path.with_name(f".{path.name}.tmp")
+    with replace_when_whole(path) as temporary:
         table.to_parquet(temporary)
-        temporary.replace(path)

@@ -1,7 +1,7 @@
 """From a model and a task to a folder of results: what `hf-gar evaluate` and `hf-gar probe` do."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from hf_gar.evaluation.optional import import_optional
 from hf_gar.evaluation.partitions import SEEDS
 from hf_gar.evaluation.report import EMBEDDINGS, write_evaluation, write_search
 from hf_gar.evaluation.task_data import TaskData
+from hf_gar.evaluation.tasks import TASKS
 from hf_gar.models import FusionConfig
 
 
@@ -89,7 +90,6 @@ def run_search(
     pairs: Pairs = "all",
     seeds: Sequence[int] = SEEDS,
     devices: Sequence[str] | None = None,
-    report: Callable[[str], None] = lambda line: None,
     **embedding_options: Any,
 ) -> LayerSearch:
     """Search for the layers to fuse for a task, and write embeddings, results and pictures into a folder.
@@ -113,9 +113,7 @@ def run_search(
         **embedding_options,
     )
     embedded = time.perf_counter()
-    search = search_layers(
-        task, layer_slices(config), rates, pairs=pairs, seeds=seeds, device=_probe_device(devices), report=report
-    )
+    search = search_layers(task, layer_slices(config), rates, pairs=pairs, seeds=seeds, device=_probe_device(devices))
     about = {
         **_describe(model, config, data, task, seeds),
         "searched_layers": list(config.fused_layers),
@@ -141,7 +139,8 @@ def _describe(
 ) -> dict[str, Any]:
     return {
         "task": data.task.name,
-        "is_complete_task": data.is_complete,
+        # Of your own task nobody else knows when it is complete.
+        "is_complete_task": data.is_complete if data.task in TASKS.values() else None,
         "model": str(model),
         "model_name": config.model_type if config.fusion_layers else config.model_type.removesuffix("-fusion"),
         "embedding_size": task.embeddings.shape[1],

@@ -6,9 +6,12 @@ import os
 import re
 import urllib.request
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from .audio_integrity import DamageError, check_structure, mpg123_errors
 
 try:
     import soundfile
@@ -21,14 +24,17 @@ except ImportError:
 
 BLOCK_S = 30.0  # recordings are decoded and resampled in blocks of this many seconds
 URL_TIMEOUT_S = 30.0
-# An MPEG decoder's delay and padding, in samples: a recording may be shorter than its header says by as much.
-LENGTH_TOLERANCE = 4 * 1152
+# An MPEG encoder's delay and padding, in samples, which a decoder may leave out.
+MPEG_PADDING = 4 * 1152
 # What libsndfile writes to its log about a file that ends before its header says.
 CUT_CHUNK = re.compile(r"^\s*(?:data|SSND) : (\d+) \(should be (\d+)\)", re.MULTILINE)
-LARGEST_OGG_PAGE = 65307  # in bytes
 # Programs that write to a pipe cannot know the length: they leave a chunk size near one of the largest possible ones.
 UNKNOWN_CHUNK_SIZE = 0x7FFFF000
-UNRECOGNISED_FORMAT = 1  # libsndfile's error code
+UNRECOGNISED_FORMAT, SYSTEM_ERROR = 1, 2  # libsndfile's error codes
+# +40 dB over full scale: no recording is so loud, but samples of 8 or 16 bits that were not divided are.
+LARGEST_PEAK = 100.0
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+FETCH_AGAIN = "Fetch or record it again."
 
 
 class AudioError(ValueError):
@@ -118,12 +124,27 @@ def as_float_array(waveform: Any, name: str) -> np.ndarray:
 
 
 def check_samples(waveform: np.ndarray, name: str) -> None:
-    """Raise an AudioError for a waveform that is empty or not finite throughout."""
+    """Raise an AudioError for a waveform that is empty, not finite throughout, or far outside [-1, 1]."""
     if not waveform.size:
         raise AudioError(f"{name} is empty: it holds no samples.")
-    if not np.isfinite(waveform).all():
+    peak = float(np.abs(waveform).max())
+    if not np.isfinite(peak):
         count = waveform.size - np.count_nonzero(np.isfinite(waveform))
         raise AudioError(f"{name} has {count} samples that are NaN or infinite. Repair or leave out the recording.")
+    if peak > LARGEST_PEAK:
+        raise AudioError(
+            f"{name} has samples up to {peak:.4g}; expected floats in [-1, 1]. Divide 16-bit samples by 32768, "
+            "or scale the recording down."
+        )
+
+
+def check_embedding(embedding: np.ndarray, name: str) -> None:
+    """Raise an AudioError for embeddings, (D,) or (frame, D), that are not finite throughout."""
+    if not np.isfinite(embedding).all():
+        raise AudioError(
+            f"{name} gives an embedding with values that are NaN or infinite. Embed it in float32 or bfloat16 where it "
+            "was float16; if it stays so, check the model's weights."
+        )
 
 
 def resample(recording: Recording, sampling_rate: int) -> Iterator[np.ndarray]:
@@ -174,65 +195,75 @@ def _open_dictionary(source: dict) -> Recording:
 
 def _open_file(file: str | io.BytesIO, name: str) -> Recording:
     if (os.path.getsize(file) if isinstance(file, str) else len(file.getbuffer())) == 0:
-        raise AudioError(f"{name} is empty (0 bytes). Fetch or record it again.")
+        raise AudioError(f"{name} is empty (0 bytes). {FETCH_AGAIN}")
     if soundfile is None:
         return _open_with_torchcodec(file, name, "libsndfile is not installed: pip install soundfile")
+    mp3_samples = _check_file(file, name)
     try:
-        # Names that are not UTF-8: soundfile takes them as bytes only. Windows has none.
-        opened = soundfile.SoundFile(os.fsencode(file) if isinstance(file, str) and os.name != "nt" else file)
+        with mpg123_errors() if mp3_samples else nullcontext():
+            # Names that are not UTF-8: soundfile takes them as bytes only. Windows has none.
+            opened = soundfile.SoundFile(os.fsencode(file) if isinstance(file, str) and os.name != "nt" else file)
     except TypeError as error:  # headerless samples (.raw)
         raise AudioError(f"{name} cannot be decoded: it has no header that tells its format.") from error
     except soundfile.LibsndfileError as error:
         if error.code == UNRECOGNISED_FORMAT:
-            return _open_with_torchcodec(file, name, "its format is none that libsndfile knows")
-        if isinstance(file, str):
-            open(file, "rb").close()  # a permission that is missing says so better than libsndfile
-        raise AudioError(f"{name} cannot be decoded: {error.error_string} Is it whole?") from error
-    _refuse_cut_file(opened, file, name)
-    return Recording(name, opened.samplerate, _read_blocks(opened, name))
-
-
-def _refuse_cut_file(opened: "soundfile.SoundFile", file: str | io.BytesIO, name: str) -> None:
+            return _open_with_torchcodec(file, name, "libsndfile does not know its format")
+        raise AudioError(f"{name} cannot be decoded: {_reason(error)} Is it whole?") from error
     chunk = CUT_CHUNK.search(opened.extra_info)
     if chunk and int(chunk[2]) < int(chunk[1]) < UNKNOWN_CHUNK_SIZE:
         raise AudioError(
-            f"{name} is cut short: its header says {chunk[1]} bytes of audio, but {chunk[2]} are there. "
-            "Fetch or record it again."
+            f"{name} is cut short: its header says {chunk[1]} bytes of audio, but {chunk[2]} are there. {FETCH_AGAIN}"
         )
-    if opened.format == "OGG" and not _has_ogg_end(file):
-        raise AudioError(f"{name} is cut short: its Ogg stream has no end. Fetch or record it again.")
+    if opened.format == "MP3" and not mp3_samples:
+        raise AudioError(f"{name} is damaged: it does not begin with an MPEG frame. {FETCH_AGAIN}")
+    if mp3_samples and opened.frames < mp3_samples - MPEG_PADDING:
+        opened.close()
+        return _open_with_torchcodec(file, name, "its bit rate varies, but no header tells its length")
+    return Recording(name, opened.samplerate, _read_blocks(opened, name, mp3_samples))
 
 
-def _has_ogg_end(file: str | io.BytesIO) -> bool:
-    """Whether the last page of an Ogg file is whole and marked as the end of the stream (RFC 3533, section 6)."""
-    if isinstance(file, str):
-        with open(file, "rb") as opened:
-            opened.seek(max(0, os.path.getsize(file) - 2 * LARGEST_OGG_PAGE))
-            content = opened.read()
-    else:
-        content = bytes(file.getbuffer()[-2 * LARGEST_OGG_PAGE :])
-    page = content[content.rfind(b"OggS") :]
-    if len(page) < 27 or len(page) < 27 + page[26]:
-        return False
-    is_last = page[5] & 4
-    return bool(is_last) and len(page) >= 27 + page[26] + sum(page[27 : 27 + page[26]])
+def _check_file(file: str | io.BytesIO, name: str) -> int | None:
+    """The number of samples in the frames of an MP3; an AudioError for damage that the decoder would pass over."""
+    with open(file, "rb") if isinstance(file, str) else io.BytesIO(file.getbuffer()) as opened:
+        if opened.read(len(LFS_POINTER)) == LFS_POINTER:
+            raise AudioError(f"{name} is a Git LFS pointer, not the recording itself. Fetch it with `git lfs pull`.")
+        opened.seek(0)
+        try:
+            return check_structure(opened)
+        except DamageError as error:
+            raise AudioError(f"{name} {error}. {FETCH_AGAIN}") from error
 
 
-def _read_blocks(opened: "soundfile.SoundFile", name: str) -> Iterator[np.ndarray]:
-    read = 0
+def _read_blocks(opened: "soundfile.SoundFile", name: str, mp3_samples: int | None) -> Iterator[np.ndarray]:
+    wanted, read = int(BLOCK_S * opened.samplerate), 0
     with opened:
         try:
-            # Not opened.blocks(): where a file ends early, it yields what its buffer held before.
-            while len(block := opened.read(int(BLOCK_S * opened.samplerate), dtype="float32", always_2d=True)):
+            while True:
+                collector: AbstractContextManager[list[str]] = mpg123_errors() if mp3_samples else nullcontext([])
+                with collector as errors:
+                    # Not opened.blocks(): where a file ends early, it yields what its buffer held before.
+                    block = opened.read(wanted, dtype="float32", always_2d=True)
+                if errors:
+                    raise AudioError(f"{name} is damaged: {errors[0]} {FETCH_AGAIN}")
                 read += len(block)
-                yield block.mean(axis=1)
+                if len(block):
+                    yield block.mean(axis=1)
+                if len(block) < wanted:  # the end, or damage: what would come after that is not what follows
+                    break
         except soundfile.LibsndfileError as error:
-            raise AudioError(f"{name} cannot be decoded: {error.error_string} Is it whole?") from error
-        if read < opened.frames - LENGTH_TOLERANCE:
+            raise AudioError(f"{name} cannot be decoded: {_reason(error)} Is it whole?") from error
+        # The length in an MP3's header may be an estimate.
+        expected = mp3_samples - MPEG_PADDING if mp3_samples else opened.frames
+        if read < expected:
             raise AudioError(
-                f"{name} is cut short: its header says {opened.frames / opened.samplerate:.2f} s, but "
-                f"{read / opened.samplerate:.2f} s could be decoded. Fetch or record it again."
+                f"{name} is cut short or damaged: it should have {expected / opened.samplerate:.2f} s, but "
+                f"{read / opened.samplerate:.2f} s could be decoded. {FETCH_AGAIN}"
             )
+
+
+def _reason(error: "soundfile.LibsndfileError") -> str:
+    """libsndfile's words, but where they mislead: it says of a file that it cannot decode that there is none."""
+    return "there is no audio in it." if error.code == SYSTEM_ERROR else error.error_string
 
 
 def _open_with_torchcodec(file: str | io.BytesIO, name: str, why: str) -> Recording:
@@ -240,8 +271,8 @@ def _open_with_torchcodec(file: str | io.BytesIO, name: str, why: str) -> Record
         from torchcodec.decoders import AudioDecoder
     except (ImportError, RuntimeError, OSError) as error:  # RuntimeError: FFmpeg's libraries are missing
         raise AudioError(
-            f"{name} cannot be decoded: {why}. Is it audio? Formats such as AAC, M4A or WebM take torchcodec and "
-            "FFmpeg: pip install torchcodec"
+            f"{name} cannot be decoded: {why}. Is it audio? What libsndfile does not read (AAC, M4A, WebM) takes "
+            "torchcodec and FFmpeg: pip install torchcodec"
         ) from error
     try:
         decoder = AudioDecoder(file)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 
 # Those marked F401 are needed by the others: of a local folder, transformers 4 copies only what a file names itself.
+from .audio_integrity import DamageError  # noqa: F401
 from .audio_loading import AudioError  # noqa: F401
 from .configuration_ast_fusion import PATCH_SIZE, PATCH_STRIDE, patches
 from .configuration_fusion import FusionConfig  # noqa: F401

@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 # Those marked F401 are needed by the others: of a local folder, transformers 4 copies only what a file names itself.
+from .audio_integrity import DamageError  # noqa: F401
 from .audio_loading import AudioError  # noqa: F401
 from .configuration_fusion import FusionConfig  # noqa: F401
 from .configuration_vggish_fusion import (

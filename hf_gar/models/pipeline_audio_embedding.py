@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from transformers.pipelines.base import ChunkPipeline
 
-from .audio_loading import check_samples, open_recording, resample
+from .audio_integrity import DamageError  # noqa: F401 - of a local folder, transformers 4 copies only what is named
+from .audio_loading import check_embedding, check_samples, open_recording, resample
 from .windows import split_windows
 
 
@@ -62,10 +63,11 @@ class AudioEmbeddingPipeline(ChunkPipeline):
         for window in split_windows(resample(recording, rate), self.feature_extractor):
             check_samples(window.waveform, recording.name)
             features = self.feature_extractor(window.waveform, sampling_rate=rate, return_tensors="pt")
-            yield {**features, "own_frames": (window.first, window.stop), "is_last": window.is_last}
+            own_frames = (window.first, window.stop)
+            yield {**features, "own_frames": own_frames, "name": recording.name, "is_last": window.is_last}
 
     def _forward(self, model_inputs: dict[str, Any], pool: bool = True, timestamps: bool = False) -> dict[str, Any]:
-        own, is_last = model_inputs.pop("own_frames"), model_inputs.pop("is_last")
+        own, name, is_last = (model_inputs.pop(key) for key in ("own_frames", "name", "is_last"))
         bounds = [own] if isinstance(own, tuple) else own  # a single window, or a batch of them
         outputs = self.model(**model_inputs)
         own_frames = torch.zeros_like(outputs.frame_mask)
@@ -79,6 +81,7 @@ class AudioEmbeddingPipeline(ChunkPipeline):
                 None if pool and not timestamps else outputs.last_hidden_state[index, first:stop].float()
                 for index, (first, stop) in enumerate(bounds)
             ],
+            "name": name,
             "is_last": is_last,
         }
 
@@ -89,11 +92,15 @@ class AudioEmbeddingPipeline(ChunkPipeline):
         timestamps: bool = False,
         return_tensors: bool = False,
     ) -> Any:
+        name = windows[0]["name"]
         if pool and not timestamps:
             summaries = torch.cat([window["summaries"] for window in windows])
             num_frames = torch.cat([window["num_frames"] for window in windows])
-            return _as_result(self.model.merge_windows(summaries, num_frames).cpu(), return_tensors)
+            clip = self.model.merge_windows(summaries, num_frames).float().cpu()
+            check_embedding(clip.numpy(), name)
+            return _as_result(clip, return_tensors)
         frames = torch.cat([window["frames"][0] for window in windows])
+        check_embedding(frames.cpu().numpy(), name)
         if not timestamps:
             return _as_result(frames, return_tensors)
         times = torch.from_numpy(self.feature_extractor.frame_times(len(frames)))

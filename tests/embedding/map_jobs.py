@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import soundfile
 
-from hf_gar.embedding.parts import METADATA_KEY
+from hf_gar.embedding.job_folder import METADATA_KEY
 from tests.conftest import tone
 
 DIMENSION = 12

@@ -4,9 +4,9 @@ import pytest
 import torch
 from datasets.fingerprint import Hasher
 
-from hf_gar import AudioEmbedder, AudioError, HfGarError, embed_dataset, load_audio, measure_normalization
+from hf_gar import AudioEmbedder, AudioError, HfGarError, embed_dataset, load_audio, measure_normalization, run_job
 from hf_gar.models import MODEL_CLASSES
-from tests.conftest import build_tiny, relative_error, tone
+from tests.conftest import build_overflowing, build_tiny, relative_error, tone
 
 
 @pytest.fixture
@@ -174,8 +174,10 @@ def test_mistakes_are_named(rows, repository, model, extractor, tmp_path):
         AudioEmbedder(repository, dtype="int8")
     with pytest.raises(ValueError, match='on_error has to be "raise" or "record"'):
         AudioEmbedder(repository, on_error="ignore")
-    with pytest.raises(ValueError, match="device='gpu' is none that PyTorch knows"):
-        AudioEmbedder(repository, device="gpu")
+    with pytest.raises(ValueError, match="device='banana' is none that PyTorch knows"):
+        AudioEmbedder(repository, device="banana")
+    with pytest.raises(ValueError, match="device='meta' is not on this machine, which has cpu"):
+        AudioEmbedder(repository, device="meta")
     with pytest.raises(ValueError, match="a model is already built"):
         AudioEmbedder(model, extractor, dtype="bfloat16")
     with pytest.raises(ValueError, match="unknown layers"):
@@ -184,3 +186,24 @@ def test_mistakes_are_named(rows, repository, model, extractor, tmp_path):
         AudioEmbedder(tmp_path)
     with pytest.raises(HfGarError, match="there is no such folder"):
         AudioEmbedder("gone")
+
+
+def test_embeddings_that_are_not_finite_are_errors(rows, model_type, extractor, tmp_path):
+    model = build_overflowing(model_type)
+    with pytest.raises(AudioError, match=r"clip0\.wav gives an embedding with values that are NaN or infinite"):
+        embed_dataset(rows, model, extractor)
+    recorded = embed_dataset(rows, model, extractor, on_error="record")
+    assert recorded["embedding"][:] == [None] * len(rows)
+    assert all("NaN or infinite" in error for error in recorded["error"])
+    build_overflowing(model_type).save_pretrained(tmp_path / "repository")
+    extractor.save_pretrained(tmp_path / "repository")
+    status = run_job(rows, tmp_path / "repository", tmp_path / "job")
+    assert (status.embedded, status.failed) == (0, len(rows))
+
+
+def test_a_model_that_is_built_takes_no_options_of_a_repository(repository, model, extractor):
+    for option in ({"feature_extractor_kwargs": {"sampling_rate": 8000}}, {"model_kwargs": {"depth": 1}}):
+        with pytest.raises(ValueError, match="go with a repository; a model is already built"):
+            AudioEmbedder(model, extractor, **option)
+    with pytest.raises(ValueError, match="not both"):
+        AudioEmbedder(repository, extractor, feature_extractor_kwargs={"sampling_rate": 8000})

@@ -7,6 +7,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -16,8 +17,9 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 import soundfile
+from filelock import FileLock
 
-from hf_gar.embedding.job import read_status
+from hf_gar.embedding.job_folder import LOCK_TIMEOUT_S, LOCKS, read_status
 from hf_gar.embedding.results import read_job
 from hf_gar.embedding.run import run_job
 from hf_gar.errors import HfGarError
@@ -57,14 +59,22 @@ def command(table, repository, output, *arguments) -> list[str]:
     return [sys.executable, "-m", "hf_gar", "embed", *map(str, [table, *options])]
 
 
-def kill_until_done(arguments: list[str], kills: int, longest_s: float) -> None:
-    """Run a command again and again, and kill it so many times at a random moment; then let it end."""
+def num_finished(output: Path) -> int:
+    return len(list(output.glob("part-*.parquet")))
+
+
+def kill_until_done(arguments: list[str], output: Path, kills: int, parts: int) -> None:
+    """Run a command again and again, and kill it so many times at work, at a random moment; then let it end."""
     moments = random.Random(0)
-    for _ in range(kills):
+    for kill in range(kills):
         process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(moments.uniform(1, longest_s))
+        # Not so late that too few parts are left for the other kills.
+        deadline = time.monotonic() + moments.uniform(1, 12)
+        while time.monotonic() < deadline and num_finished(output) < parts * (kill + 1) // (kills + 1):
+            time.sleep(0.01)
+        assert process.poll() is None, "the command ended before it was killed"
         process.kill()
-        process.wait()
+        assert process.wait() == -signal.SIGKILL
     subprocess.run(arguments, check=True, capture_output=True)
 
 
@@ -86,7 +96,7 @@ def test_kill_9_at_random_moments(source, kills, parts, repository, tmp_path, re
     table = request.getfixturevalue(source)
     run_job([table], repository, tmp_path / "undisturbed", num_parts=parts)
     arguments = command(table, repository, tmp_path / "killed", "--num-parts", parts)
-    kill_until_done(arguments, kills, longest_s=12)
+    kill_until_done(arguments, tmp_path / "killed", kills, parts)
     assert_same_job(tmp_path / "killed", tmp_path / "undisturbed")
 
 
@@ -124,14 +134,30 @@ def test_ray_loses_workers(source, kills, workers, parts, repository, tmp_path, 
 
 
 def test_two_runs_at_once_share_the_parts(table, repository, tmp_path):
-    arguments = command(table, repository, tmp_path / "shared", "--num-parts", 6)
+    output = tmp_path / "shared"
+    arguments = command(table, repository, output, "--num-parts", 8)
     both = [subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    at_once = 0  # parts that were being worked on at the same time
+    while any(process.poll() is None for process in both):
+        with contextlib.suppress(HfGarError):  # not begun yet
+            at_once = max(at_once, len(read_status(output).running))
+        time.sleep(0.01)
+    assert at_once == 2
     for process in both:
         _, errors = process.communicate()
         # One may end while the other is at its last part.
-        assert process.returncode == 0 or "Left to another run, which is at them: parts" in errors, errors
-    run_job([table], repository, tmp_path / "alone", num_parts=6)
-    assert_same_job(tmp_path / "shared", tmp_path / "alone")
+        assert process.returncode == 0 or "Left to another run, which works on them: parts" in errors, errors
+    run_job([table], repository, tmp_path / "alone", num_parts=8)
+    assert_same_job(output, tmp_path / "alone")
+
+
+def test_who_looks_at_a_part_does_not_keep_a_run_from_it(table, repository, tmp_path):
+    run_job([table], repository, tmp_path / "out", num_parts=3, part=0)
+    lock = FileLock(tmp_path / "out" / LOCKS / "1.lock", thread_local=False)  # released by a timer's thread
+    lock.acquire()
+    assert read_status(tmp_path / "out").running == (1,)
+    threading.Timer(LOCK_TIMEOUT_S / 3, lock.release, kwargs={"force": True}).start()
+    assert run_job([table], repository, tmp_path / "out", part=1).missing == ()
 
 
 def test_a_process_for_each_device(table, repository, tmp_path):
@@ -140,23 +166,58 @@ def test_a_process_for_each_device(table, repository, tmp_path):
     assert_same_job(tmp_path / "two", tmp_path / "one", tolerance=1e-6)
 
 
-def test_ctrl_c_stops_cleanly(table, repository, tmp_path):
+def wait_until_gone(group: int) -> bool:
+    """Whether no process of a group is left after some seconds."""
+    for _ in range(100):
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.1)
+    return False
+
+
+@pytest.mark.parametrize(("stop", "devices"), [(signal.SIGINT, 1), (signal.SIGTERM, 1), (signal.SIGTERM, 2)])
+def test_a_job_is_stopped_cleanly(stop, devices, table, repository, tmp_path):
+    arguments = command(table, repository, tmp_path / "out", "--num-parts", 40, "--device", *["cpu"] * devices)
     process = subprocess.Popen(
-        command(table, repository, tmp_path / "out", "--num-parts", 40),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
+        arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
-    while not list(tmp_path.glob("out/part-*")):
+    while not num_finished(tmp_path / "out"):
         time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the decoders get it, too
+    if stop == signal.SIGINT:
+        os.killpg(process.pid, stop)  # as a terminal does: the decoders get it, too
+    else:
+        process.send_signal(stop)
     _, errors = process.communicate(timeout=30)
-    assert process.returncode == 130
-    assert "interrupted; what is finished stays" in errors
+    assert process.returncode == 128 + stop
+    assert "stopped; what is finished stays" in errors
     assert "Traceback" not in errors
-    assert not list((tmp_path / "out").glob(".part*incomplete"))
     assert 0 < len(read_status(tmp_path / "out").finished) < 40
+    if devices == 1:
+        assert not list((tmp_path / "out").glob(".part*incomplete"))
+    else:
+        assert wait_until_gone(process.pid)
+
+
+@pytest.mark.parametrize("tries", [3, pytest.param(25, marks=pytest.mark.slow)])
+def test_sigterm_ends_a_job_from_its_first_moment(tries, table, repository, tmp_path):
+    """While libraries are imported, too, where an exception may be lost or abort the process."""
+    moments = random.Random(tries)
+    for index in range(tries):
+        arguments = command(table, repository, tmp_path / f"out{index}", "--num-parts", 40)
+        process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        time.sleep(moments.uniform(0.1, 6))
+        process.terminate()
+        _, errors = process.communicate(timeout=20)
+        # Python itself needs a moment until it can do more than the system's own answer.
+        assert process.returncode in (143, -signal.SIGTERM), errors
+        assert all(map(is_expected, errors.splitlines())), errors
+
+
+def is_expected(line: str) -> bool:
+    """Whether it is a line of a command that is stopped: ours, or a progress bar."""
+    return line.startswith("hf-gar: ") or "it/s]" in line or "recordings/s]" in line or not line.strip()
 
 
 def test_one_part_alone_and_its_status(table, repository, tmp_path, run_here):

@@ -13,7 +13,7 @@ import pytest
 
 from hf_gar import HfGarError
 from hf_gar.embedding.embedding_map import draw_map
-from hf_gar.embedding.map_coloring import shorten
+from hf_gar.pictures import shorten
 from tests.embedding.map_jobs import DIMENSION, Scripts, clusters, content, write_clips, write_job
 
 NASTY = "</script><script>window.hurt = 1</script><img src=x onerror='window.hurt = 1'>&amp; <b>$x^$ {{plotly}} %{x}"

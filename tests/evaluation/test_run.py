@@ -16,8 +16,11 @@ from hf_gar.embedding.results import read_job
 from hf_gar.evaluation import optional
 from hf_gar.evaluation.embed_task import embed_task, mel_frames
 from hf_gar.evaluation.layer_search import choose_dimensions, layer_slices
+from hf_gar.evaluation.report import read_measurement
 from hf_gar.evaluation.run import run_evaluation, run_search
 from hf_gar.evaluation.task_data import open_task
+from hf_gar.hub.load import find_repository
+from hf_gar.hub.paper import PAPER_TASKS
 from hf_gar.models import ASTFusionConfig
 from tests.conftest import save_tiny
 
@@ -76,12 +79,61 @@ def test_probing_from_the_command_line(tones, cnn14, tmp_path, capsys):
     assert main([*command, "--output", str(tmp_path)]) == 0
     results = json.loads((tmp_path / "results.json").read_text())
     assert results["searched_layers"] == [1, 2, 3, 4, 5, 6]
-    layers = " ".join(map(str, results["best_layers"]))
-    assert f"best by validation: layers {layers}, dimension {results['dimension']}" in capsys.readouterr().out
+    layers = " + ".join(map(str, results["best_layers"]))
+    out, err = capsys.readouterr()
+    assert f"best by validation: layers {layers}, dimension {results['dimension']}" in out
+    assert "Searching layers: " in err
+    count = len(results["candidates"])
+    assert f"{count}/{count}" in err
+    assert "best so far: " in err
     candidates = pd.read_parquet(tmp_path / "candidates.parquet")
     assert (candidates["stage"].value_counts()[["layer", "pair"]] == [6, 15]).all()
     for name in ("layers.png", "pairs.png"):
         assert np.asarray(Image.open(tmp_path / name).convert("L")).std() > 10
+
+
+@pytest.mark.parametrize(
+    ("options", "progress"),
+    [([], "Training 6 linear classifiers: 100%"), (["--probe", "logistic"], "Fitting logistic regressions: 100%")],
+)
+def test_the_progress_of_an_evaluation_is_shown(options, progress, tones, cnn14, tmp_path, capsys):
+    command = ["evaluate", "--model", str(cnn14), "--data", str(tones), "--seeds", "1", "2", "--output", str(tmp_path)]
+    assert main([*command, "--lr", "0.01", *options]) == 0
+    out, err = capsys.readouterr()
+    assert progress in err
+    assert "%|" not in out
+    epochs = pd.read_parquet(tmp_path / "results.parquet")["epochs"].max()
+    assert f"{epochs}/{epochs}" in err or options
+
+
+def test_only_tasks_of_the_paper_are_complete_or_not(tones, cnn14, tmp_path):
+    options = {"seeds": [1], "learning_rate": "0.01"}
+    own = open_task(tones, seconds=1)
+    run_evaluation(cnn14, own, tmp_path / "own", **options)
+    paper = open_task(tones, "esc50", allow_other_counts=True)
+    run_evaluation(cnn14, paper, tmp_path / "part", **options)
+    repository = find_repository(cnn14)
+    for folder, is_complete, name in [("own", None, f"{tones.name} (own data)"), ("part", False, "esc50 (own data)")]:
+        assert json.loads((tmp_path / folder / "results.json").read_text())["is_complete_task"] is is_complete
+        assert read_measurement(tmp_path / folder, repository).dataset_name == name
+    run_evaluation(cnn14, replace(paper, is_complete=True), tmp_path / "part", **options)
+    assert json.loads((tmp_path / "part" / "results.json").read_text())["is_complete_task"] is True
+    assert read_measurement(tmp_path / "part", repository).dataset_name == PAPER_TASKS["esc50"]
+
+
+def test_labels_of_any_text(tones, cnn14, tmp_path, capsys):
+    table = pd.read_csv(tones / "metadata.csv")
+    labels = {"300 Hz": "$\\frac{$", "1000 Hz": "two\nlines \x07", "3000 Hz": "音" * 300}
+    table = table.assign(label=table["label"].map(labels), file_name=[str(tones / name) for name in table["file_name"]])
+    table.to_csv(tmp_path / "odd.csv", index=False)
+    for command in (["evaluate"], ["probe", "--pairs", "none"]):
+        output = tmp_path / command[0]
+        options = ["--model", str(cnn14), "--data", str(tmp_path / "odd.csv"), "--seeds", "1", "--output", str(output)]
+        assert main([*command, *options, "--lr", "0.01"]) == 0
+        assert "could not be drawn" not in capsys.readouterr().err
+        assert set(json.loads((output / "results.json").read_text())["per_class"]) == set(labels.values())
+    assert (tmp_path / "evaluate" / "confusion.png").exists()
+    assert (tmp_path / "probe" / "pairs.png").exists()
 
 
 def test_one_pass_gives_every_layers_embedding(tones, repository, model, tmp_path):

@@ -1,5 +1,8 @@
 import http.server
 import io
+import itertools
+import os
+import re
 import threading
 from types import SimpleNamespace
 
@@ -10,7 +13,7 @@ import soundfile
 import torch
 
 from hf_gar.audio import AudioError, load_audio
-from hf_gar.models import audio_loading
+from hf_gar.models import audio_integrity, audio_loading
 from tests.conftest import real_folder, relative_error, tone
 
 
@@ -145,13 +148,123 @@ def test_real_recordings_are_told_from_truncated_ones():
                 load_audio(content[: int(len(content) * kept)], 16000)
 
 
+def encoded(suffix: str, seconds: float = 5) -> bytes:
+    buffer = io.BytesIO()
+    soundfile.write(buffer, 0.5 * tone(seconds, 44100), 44100, format=suffix)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("replacement", [np.random.default_rng(0).bytes(200), bytes(2000)])
+@pytest.mark.parametrize("suffix", ["ogg", "flac"])
+def test_damage_in_the_middle_is_told(tmp_path, suffix, replacement):
+    content = encoded(suffix)
+    middle = len(content) // 2
+    path = tmp_path / f"damaged.{suffix}"
+    path.write_bytes(content[:middle] + replacement + content[middle + len(replacement) :])
+    with pytest.raises(AudioError, match=rf"damaged\.{suffix} (is damaged|is cut short|cannot be decoded)"):
+        load_audio(path, 16000)
+
+
+def test_pages_that_are_missing_or_out_of_order_are_told():
+    content = encoded("ogg")
+    starts = [match.start() for match in re.finditer(b"OggS", content)]
+    assert len(starts) > 5
+    third, fourth, fifth = (slice(first, last) for first, last in itertools.pairwise(starts[3:7]))
+    before, after = content[: third.start], content[fifth.start :]
+    load_audio(before + content[third] + content[fourth] + after, 16000)
+    for wrong in (content[third], content[fourth] + content[third], content[third] + content[fourth] * 2):
+        with pytest.raises(AudioError, match="does not follow the one before it"):
+            load_audio(before + wrong + after, 16000)
+
+
+@pytest.mark.parametrize("suffix", ["ogg", "flac", "mp3"])
+def test_files_joined_to_one_are_told(tmp_path, suffix):
+    path = tmp_path / f"joined.{suffix}"
+    path.write_bytes(encoded(suffix) * 2)
+    with pytest.raises(AudioError, match=rf"joined\.{suffix} holds several recordings one after another"):
+        load_audio(path, 16000)
+
+
+def id3(size: int) -> bytes:
+    """An ID3v2 tag with so many bytes of content, below 128."""
+    return b"ID3\x04\x00\x00\x00\x00\x00" + bytes([size]) + b"\xff\xfb" * (size // 2)
+
+
+def test_tags_around_an_mp3_are_no_damage():
+    content = encoded("mp3")
+    expected = load_audio(content, 16000)
+    for tagged in (id3(100) + content, content + b"TAG" + bytes(125), id3(20) + id3(60) + content + bytes(5000)):
+        assert np.array_equal(load_audio(tagged, 16000), expected)
+
+
+def test_an_mp3_whose_length_is_guessed_too_short_is_not_cut():
+    """libsndfile guesses it from the first frame, where no header tells it, and reads no further."""
+    content = encoded("mp3", 20)
+    second = content.index(content[:2], 4)
+    assert b"Xing" in content[:second]
+    assert soundfile.info(io.BytesIO(content[second:])).duration < 10
+    try:
+        assert len(load_audio(content[second:], 44100)) >= 20 * 44100
+    except AudioError as error:
+        assert "no header tells its length" in str(error)  # noqa: PT017 - torchcodec may be missing
+
+
+def test_damage_within_an_mp3_is_told_and_not_printed(tmp_path, capfd):
+    content = encoded("mp3")
+    frames = [match.start() for match in re.finditer(re.escape(content[:2]), content)]
+    path = tmp_path / "damaged.mp3"
+    # A frame less, bytes between two frames, a frame's header, the file's own header.
+    for start, stop, new in (
+        (frames[20], frames[21], b""),
+        (frames[20], frames[20], bytes(50)),
+        (frames[20], frames[20] + 2, b"ab"),
+        (0, 2, b"ab"),
+    ):
+        path.write_bytes(content[:start] + new + content[stop:])
+        with pytest.raises(AudioError, match=r"damaged\.mp3 (is damaged|is cut short|cannot be decoded)"):
+            load_audio(path, 16000)
+    # The side information of a frame, which has no checksum: the decoder's own complaint, where it has one.
+    errors = 0
+    for seed in range(20):
+        noise = np.random.default_rng(seed).bytes(30)
+        path.write_bytes(content[: frames[20] + 4] + noise + content[frames[20] + 34 :])
+        try:
+            load_audio(path, 16000)
+        except AudioError as error:
+            errors += "damaged.mp3 is damaged: " in str(error)
+    assert errors
+    assert capfd.readouterr() == ("", "")
+
+
+def test_what_others_print_meanwhile_is_not_lost(capfd):
+    with audio_integrity.mpg123_errors() as errors:
+        os.write(2, b"[src/libmpg123/layer3.c:INT123_do_layer3():1804] error: dequantization failed!\nanother line\n")
+    assert errors == ["dequantization failed!"]
+    assert capfd.readouterr().err == "another line\n"
+
+
+def test_a_git_lfs_pointer_is_named(tmp_path):
+    path = tmp_path / "a.wav"
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 12345\n")
+    with pytest.raises(AudioError, match=r"a\.wav is a Git LFS pointer.*git lfs pull"):
+        load_audio(path, 16000)
+
+
+@pytest.mark.parametrize("peak", [127, 32767, 1e30, 1e38])
+def test_samples_far_outside_of_full_scale_are_refused(tmp_path, peak):
+    soundfile.write(tmp_path / "loud.wav", peak * tone(1) / np.abs(tone(1)).max(), 16000, subtype="FLOAT")
+    with pytest.raises(AudioError, match=r"loud\.wav has samples up to .*expected floats in \[-1, 1\]"):
+        load_audio(tmp_path / "loud.wav", 16000)
+
+
 def broken_files(folder):
     (folder / "empty.wav").write_bytes(b"")
     (folder / "text.wav").write_text("This is not a recording.\n" * 50)
     soundfile.write(folder / "none.wav", np.empty(0), 16000)
     soundfile.write(folder / "nan.wav", np.full(1600, np.nan), 16000, subtype="FLOAT")
-    noise = np.random.default_rng(0).integers(0, 256, 5000, dtype=np.uint8).tobytes()
+    noise = np.random.default_rng(0).bytes(5000)
     (folder / "noise.mp3").write_bytes(noise)
+    (folder / "one_frame.mp3").write_bytes(encoded("mp3")[:600])
     soundfile.write(folder / "header.flac", tone(1), 16000)
     content = bytearray((folder / "header.flac").read_bytes())
     content[2000:2400] = noise[:400]
@@ -166,6 +279,7 @@ def broken_files(folder):
         ("none.wav", "holds no samples"),
         ("nan.wav", "1600 samples that are NaN"),
         ("noise.mp3", "cannot be decoded"),
+        ("one_frame.mp3", "is cut short"),
         ("header.flac", "cannot be decoded|is cut short"),
     ],
 )

@@ -1,6 +1,7 @@
 """What makes the hub files loadable from a model repository."""
 
 import ast
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,19 +20,6 @@ ENTRIES = [
     and path.stem not in SHARED
 ]
 INSTALLED_EVERYWHERE = {"torch", "numpy", "transformers"}
-STANDARD_LIBRARY = {
-    "collections",
-    "dataclasses",
-    "functools",
-    "http",
-    "io",
-    "math",
-    "os",
-    "re",
-    "typing",
-    "urllib",
-    "warnings",
-}
 
 
 def top_level_imports(tree: ast.Module):
@@ -48,7 +36,7 @@ def test_a_hub_file_imports_what_every_user_has_and_its_siblings(path):
             assert (FOLDER / f"{node.module}.py").exists()
             continue
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module]
-        assert {name.split(".")[0] for name in names} <= INSTALLED_EVERYWHERE | STANDARD_LIBRARY, path.name
+        assert {name.split(".")[0] for name in names} <= INSTALLED_EVERYWHERE | sys.stdlib_module_names, path.name
 
 
 @pytest.mark.parametrize("path", ENTRIES, ids=lambda path: path.name)

@@ -4,8 +4,8 @@ import soundfile
 import torch
 from transformers import pipeline
 
-from hf_gar import AudioEmbeddingPipeline
-from tests.conftest import relative_error, tone
+from hf_gar import AudioEmbeddingPipeline, AudioError
+from tests.conftest import build_overflowing, relative_error, tone
 
 
 @pytest.fixture(scope="module")
@@ -86,3 +86,21 @@ def test_a_missing_file_and_an_unknown_option_are_named(embed):
         embed("gone.wav")
     with pytest.raises(TypeError, match=r"timestamp.*'timestamps'"):
         embed(tone(1), timestamp=True)
+
+
+@pytest.mark.parametrize("options", [{}, {"pool": False}, {"timestamps": True}])
+def test_an_embedding_that_is_not_finite_is_an_error_that_names_the_recording(model_type, extractor, tmp_path, options):
+    for index in range(3):
+        soundfile.write(tmp_path / f"{index}.wav", 0.5 * tone(2), 16000)
+    embed = pipeline(
+        "feature-extraction",
+        model=build_overflowing(model_type),
+        feature_extractor=extractor,
+        pipeline_class=AudioEmbeddingPipeline,
+        device="cpu",
+        **options,
+    )
+    with pytest.raises(AudioError, match=r"0\.wav gives an embedding with values that are NaN or infinite"):
+        embed(str(tmp_path / "0.wav"))
+    with pytest.raises(AudioError, match=r"0\.wav gives an embedding with values that are NaN or infinite"):
+        embed([str(tmp_path / f"{index}.wav") for index in range(3)], batch_size=2)
