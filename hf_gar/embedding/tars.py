@@ -265,9 +265,16 @@ def _recordings(sample: Sample, schema: pa.Schema, path_column: str | None) -> I
         problem = f"{escape(sample.key)} has several recordings ({', '.join(taken)}), the first samples one each"
     for name in taken:
         reason = sample.problems.get(name) or problem
-        content = None if reason else sample.values[name]
-        yield {"bytes": content, "path": escape(sample.names[name]), "error": reason}
+        if reason:
+            yield _unavailable(reason)
+        else:
+            yield {"bytes": sample.values[name], "path": escape(sample.names[name]), "error": None}
     if not taken and (sample.recordings or any(name in schema.names for name in sample.names)):
         there = ", ".join(map(escape, sample.names.values()))
         missing = f"recording {path_column}" if path_column else "recording"
-        yield {"bytes": None, "path": None, "error": f"{escape(sample.key)} has no {missing}, only {there}"}
+        yield _unavailable(f"{escape(sample.key)} has no {missing}, only {there}")
+
+
+def _unavailable(reason: str) -> dict[str, Any]:
+    # Without a path, which would be one of a file outside the tar.
+    return {"bytes": None, "path": None, "error": reason}
