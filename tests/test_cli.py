@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
-from hf_gar import run_job
+from hf_gar import read_job, run_job
 from tests.conftest import save_tiny
 
 
@@ -128,6 +128,27 @@ def test_a_job_says_how_far_it_is(recordings, repository, tmp_path, run_here):
     _, _, errors = run_here(*command)
     assert "hf-gar: 6 recordings in 3 parts; all are done" in errors
     assert "Embedding" not in errors
+
+
+def test_files_listed_on_standard_input(recordings, repository, tmp_path):
+    name = os.fsencode(recordings) + b"/caf\xe9.wav"
+    shutil.copyfile(recordings / "clip0.wav", name)
+    listed = b"\0".join([os.fsencode(recordings / "clip1.flac"), name, b"gone.wav", b""])
+    arguments = ["embed", "-", "--model", repository, "--output", tmp_path / "out"]
+    command = [Path(sys.executable).with_name("hf-gar"), *map(str, arguments)]
+    done = subprocess.run(command, input=listed, capture_output=True, check=False)
+    assert done.returncode == 3, done.stderr
+    assert list(read_job(tmp_path / "out").rows["file_name"]) == [
+        str(recordings / "clip1.flac"),
+        str(recordings / r"caf\xe9.wav"),
+    ]
+
+
+def test_a_limit(recordings, repository, tmp_path, run_here):
+    command = ["embed", recordings, "--model", repository, "--output", tmp_path / "out"]
+    assert run_here(*command, "--limit", 2)[:2] == (0, f"2 recordings embedded in {tmp_path / 'out'}.\n")
+    assert list(read_job(tmp_path / "out").rows["file_name"]) == ["clip0.wav", "clip1.flac"]
+    assert run_here(*command)[0] == 1  # another job
 
 
 def test_help_is_quick_and_imports_no_torch():

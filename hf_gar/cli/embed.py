@@ -10,6 +10,7 @@ from hf_gar.cli.options import add_layer_options, add_model_options, layer_choic
 SOME_NOT_EMBEDDED = 3
 NONE_EMBEDDED = 4
 NOT_FINISHED = 5
+STANDARD_INPUT = "-"  # in place of SOURCE
 
 
 def add_command(commands: Any) -> None:
@@ -34,8 +35,10 @@ def add_command(commands: Any) -> None:
         "source",
         nargs="+",
         metavar="SOURCE",
-        help="a folder, audio files, a CSV, Parquet or JSON Lines table, WebDataset tar files, or a dataset",
+        help="a folder, audio files, a CSV, Parquet or JSON Lines table, WebDataset tar files, or a dataset; - for a "
+        "list of audio files on standard input",
     )
+    source.add_argument("--limit", type=whole_number(1), metavar="N", help="embed the first N recordings only")
     source.add_argument(
         "--dataset-revision", metavar="REVISION", help="of a dataset on the Hub: a branch, tag or commit"
     )
@@ -73,6 +76,7 @@ def run(options: argparse.Namespace) -> int:
 
     from hf_gar.embedding.job_folder import ERRORS_FILE
     from hf_gar.embedding.run import run_job
+    from hf_gar.embedding.sources import read_file_list
 
     model_kwargs = layer_choice(options)
     if options.max_length is not None:
@@ -85,7 +89,7 @@ def run(options: argparse.Namespace) -> int:
             "workers": options.workers,
         }
     status = run_job(
-        options.source,
+        read_file_list(sys.stdin.buffer) if options.source == [STANDARD_INPUT] else options.source,
         options.model,
         options.output,
         revision=options.revision,
@@ -95,6 +99,7 @@ def run(options: argparse.Namespace) -> int:
         path_column=options.path_column,
         streaming=options.streaming,
         audiofolder=options.audiofolder,
+        limit=options.limit,
         model_kwargs=model_kwargs,
         with_frames=options.frames,
         dtype=options.dtype,

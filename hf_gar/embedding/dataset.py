@@ -17,7 +17,7 @@ def embed_dataset(
     model: Any,
     feature_extractor: Any = None,
     *,
-    batch_size: int = 16,
+    map_batch_size: int = 16,
     audio_column: str | None = None,
     **embedder_options: Any,
 ) -> datasets.Dataset:
@@ -27,9 +27,9 @@ def embed_dataset(
         dataset: Its recordings may be an `Audio` column, paths, bytes or waveforms.
         model: A model repository (a folder, or a name on the Hub), or a model.
         feature_extractor: Where `model` is a model: its feature extractor.
-        batch_size: How many rows are read, embedded and written at a time.
+        map_batch_size: How many rows are read, embedded and written at a time: the `batch_size` of `datasets.map`.
         audio_column: The column with the recordings; by default the first `Audio` column, or "audio".
-        embedder_options: More arguments of `AudioEmbedder`.
+        embedder_options: More arguments of `AudioEmbedder`, whose `batch_size` is that of the model.
 
     Returns:
         The dataset without its recordings, with the columns "embedding", (D,) float32, and "duration_s".
@@ -51,9 +51,9 @@ def embed_dataset(
     return undecoded(dataset, audio_column).map(
         embedder,
         batched=True,
-        batch_size=batch_size,
+        batch_size=map_batch_size,
         # Rows are held in memory until as many are written: the frames of one long recording fill it already.
-        writer_batch_size=1 if embedder.with_frames else batch_size,
+        writer_batch_size=1 if embedder.with_frames else map_batch_size,
         remove_columns=audio_column,
         features=embedder.output_features(dataset.features),
         desc="Embedding",

@@ -21,7 +21,7 @@ def embedding_of(model, extractor, waveform) -> np.ndarray:
 
 
 def test_embed_dataset(rows, repository, model, extractor, recordings):
-    embedded = embed_dataset(rows, repository, batch_size=4)
+    embedded = embed_dataset(rows, repository, map_batch_size=4, batch_size=2)
     assert embedded.column_names == ["number", "embedding", "duration_s"]
     assert embedded.features["embedding"] == datasets.List(
         datasets.Value("float32"), length=model.config.embedding_size
@@ -155,7 +155,7 @@ def test_a_bad_recording_is_raised_or_recorded(rows, repository, tmp_path):
     )
     with pytest.raises(AudioError, match=r"bad\.wav cannot be decoded"):
         embed_dataset(bad, repository)
-    recorded = embed_dataset(bad, repository, on_error="record", batch_size=4)
+    recorded = embed_dataset(bad, repository, on_error="record", map_batch_size=4)
     assert [reason is None for reason in recorded["error"]] == [True] * 6 + [False, False]
     assert recorded[6]["embedding"] is None
     assert relative_error(recorded[:6]["embedding"], embed_dataset(rows, repository)["embedding"][:]) < 1e-5
