@@ -28,6 +28,7 @@ STANDARD_LIBRARY = {
     "math",
     "os",
     "re",
+    "reprlib",
     "typing",
     "urllib",
     "warnings",
