@@ -97,7 +97,7 @@ def _download(source: OfficialCheckpoint, path: Path) -> Path:
     partial = folder / f"{source.file_name}.incomplete"
     try:
         # A file that is whole already was fetched by a process that was killed before it could say so.
-        if not partial.exists() or _wrong_digest(partial, source):
+        if not partial.exists() or wrong_digest(partial, source):
             with partial.open("ab") as file, quiet_libraries():
                 http_get(source.url, file, resume_size=file.tell(), displayed_filename=source.file_name)
     except Exception as error:  # requests' in huggingface-hub 0.x, httpx's in 1 and later, OSError for the disk
@@ -108,7 +108,7 @@ def _download(source: OfficialCheckpoint, path: Path) -> Path:
             f"{partial.stat().st_size if partial.exists() else 0} bytes, or fetch the file yourself and pass its path "
             "to --checkpoint."
         ) from error
-    wrong = _wrong_digest(partial, source)
+    wrong = wrong_digest(partial, source)
     if wrong:
         partial.unlink()
         raise HfGarError(
@@ -117,7 +117,7 @@ def _download(source: OfficialCheckpoint, path: Path) -> Path:
     return partial.replace(path)
 
 
-def _wrong_digest(path: Path, source: OfficialCheckpoint) -> str | None:
+def wrong_digest(path: Path, source: OfficialCheckpoint) -> str | None:
     """Which digest of a file is not the published one's, in words; None where all are right."""
     for algorithm, expected in source.digests.items():
         found = file_digest(path, algorithm)

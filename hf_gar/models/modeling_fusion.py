@@ -110,7 +110,8 @@ class FusionModel(PreTrainedModel):
             output_hidden_states: Whether to return each fused layer's frames as well.
 
         Returns:
-            A `FusionOutput`. A clip's embeddings are the same alone and in any batch.
+            A `FusionOutput`. A clip's embeddings are the same alone and in any batch, up to rounding: in half precision
+            the order of a sum, which depends on the batch's size, makes as much of a difference as its rounding.
 
         Raises:
             ValueError: The input has another shape or length than the network takes.
