@@ -26,7 +26,7 @@ TRANSPORT_ERROR: type[BaseException] = _ANCESTORS[_ANCESTORS.index(OSError) - 1]
 FAILED_UPLOAD = "Error while uploading"
 
 REMEDIES = {
-    401: "The token was rejected: log in again with `hf auth login`, or mend HF_TOKEN.",
+    401: "The token was rejected: log in again with `hf auth login`, or fix HF_TOKEN.",
     403: "The token has no right to do this: log in as a member of the organisation, with a token that may write.",
     409: "It exists already, or was changed at the same time: run the command again.",
     412: "It was changed at the same time: run the command again.",

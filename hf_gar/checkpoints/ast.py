@@ -1,6 +1,5 @@
 """AST's checkpoints: the original `.pth`, and transformers' with the parameter names of transformers 4 and of 5."""
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 import torch
 
 from hf_gar.checkpoints.converted import ConvertedCheckpoint
-from hf_gar.checkpoints.reading import read_state_dict, rename_weights
+from hf_gar.checkpoints.reading import read_json, read_state_dict, rename_weights
 from hf_gar.errors import HfGarError
 from hf_gar.models import ASTFusionConfig
 from hf_gar.models.configuration_ast_fusion import PATCH_SIZE, PATCH_STRIDE, patches
@@ -117,14 +116,16 @@ def _join_qkv(state_dict: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 def _read_config(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
-    try:
-        theirs = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise HfGarError(f"{folder} is not an AST of transformers: its config.json cannot be read: {error}") from error
+    theirs = read_json(path)
     for field, expected in FIXED_CONFIG.items():
         if theirs.get(field, expected) != expected:
             raise HfGarError(f"{path} has {field}={theirs[field]}; AST-Fusion has {expected}.")
-    return {field: theirs[field] for field in CONFIG_FIELDS if field in theirs}
+    config = {field: theirs[field] for field in CONFIG_FIELDS if field in theirs}
+    try:
+        ASTFusionConfig(fusion_layers=None, **config)
+    except ValueError as error:
+        raise HfGarError(f"{path} is not the configuration of an AST: {error}") from error
+    return config
 
 
 def _read_normalization(folder: Path) -> dict[str, float]:
@@ -132,10 +133,7 @@ def _read_normalization(folder: Path) -> dict[str, float]:
     path = folder / "preprocessor_config.json"
     if not path.exists():
         return {}
-    try:
-        theirs = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise HfGarError(f"{path} cannot be read: {error}. Get the folder again.") from error
+    theirs = read_json(path)
     if not theirs.get("do_normalize", True):
         return {"mean": 0.0, "std": 0.5}  # (x - 0) / (2 * 0.5)
     return {name: theirs[name] for name in ("mean", "std") if name in theirs}

@@ -13,6 +13,7 @@ from hf_gar.checkpoints.sources import OfficialCheckpoint
 from hf_gar.errors import HfGarError
 from hf_gar.files import write_errors
 from hf_gar.hub_errors import hub_errors
+from hf_gar.quiet import quiet_libraries
 
 # What is read of a model on the Hub that transformers wrote.
 TRANSFORMERS_FILES = ["config.json", "preprocessor_config.json", "model.safetensors"]
@@ -40,7 +41,8 @@ def fetch_from_hub(repo_id: str, files: list[str], revision: str | None = None) 
     """
     if not REPOSITORY_NAME.fullmatch(repo_id):
         raise HfGarError(f"{repo_id}: there is no such folder, and on the Hub a model is named organisation/name.")
-    with write_errors(Path(HF_HOME)), hub_errors(f"{repo_id} ({revision or 'main'}; there is no such folder here)"):
+    name = f"{repo_id} ({revision or 'main'}; there is no such folder here)"
+    with write_errors(Path(HF_HOME)), hub_errors(name), quiet_libraries():
         folder = Path(snapshot_download(repo_id, revision=revision, allow_patterns=files))
     for path in folder.iterdir():
         _require_published_content(path)
@@ -95,8 +97,8 @@ def _download(source: OfficialCheckpoint, path: Path) -> Path:
     partial = folder / f"{source.file_name}.incomplete"
     try:
         # A file that is whole already was fetched by a process that was killed before it could say so.
-        if not partial.exists() or _wrong_digest(partial, source):
-            with partial.open("ab") as file:
+        if not partial.exists() or wrong_digest(partial, source):
+            with partial.open("ab") as file, quiet_libraries():
                 http_get(source.url, file, resume_size=file.tell(), displayed_filename=source.file_name)
     except Exception as error:  # requests' in huggingface-hub 0.x, httpx's in 1 and later, OSError for the disk
         if getattr(getattr(error, "response", None), "status_code", None) == RANGE_NOT_SATISFIABLE:
@@ -106,7 +108,7 @@ def _download(source: OfficialCheckpoint, path: Path) -> Path:
             f"{partial.stat().st_size if partial.exists() else 0} bytes, or fetch the file yourself and pass its path "
             "to --checkpoint."
         ) from error
-    wrong = _wrong_digest(partial, source)
+    wrong = wrong_digest(partial, source)
     if wrong:
         partial.unlink()
         raise HfGarError(
@@ -115,7 +117,7 @@ def _download(source: OfficialCheckpoint, path: Path) -> Path:
     return partial.replace(path)
 
 
-def _wrong_digest(path: Path, source: OfficialCheckpoint) -> str | None:
+def wrong_digest(path: Path, source: OfficialCheckpoint) -> str | None:
     """Which digest of a file is not the published one's, in words; None where all are right."""
     for algorithm, expected in source.digests.items():
         found = file_digest(path, algorithm)

@@ -1,6 +1,7 @@
 """Read a checkpoint file without running anything that is in it, and rename its weights strictly."""
 
 import io
+import json
 import pickle
 import re
 import zipfile
@@ -25,6 +26,24 @@ NUMPY_GLOBALS: list[Any] = [
     np.dtype,
     *{type(np.dtype(kind)) for kind in ("bool", "int32", "int64", "float32", "float64")},
 ]
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file of a model repository.
+
+    Raises:
+        HfGarError: The file is missing, cannot be read, or holds something else.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise HfGarError(f"{path} cannot be read: {error}. Export or download the repository again.") from error
+    if not isinstance(content, dict):
+        raise HfGarError(
+            f"{path} is no configuration: it holds a {type(content).__name__}, expected an object. Export or download "
+            "the repository again."
+        )
+    return content
 
 
 def read_state_dict(path: Path, entry: str | None = None) -> dict[str, torch.Tensor]:

@@ -1,6 +1,7 @@
 """`hf-gar export`: make a model repository of a checkpoint."""
 
 import argparse
+import shlex
 from typing import Any
 
 from hf_gar.cli.options import add_layer_options, layer_choice, whole_number
@@ -22,6 +23,7 @@ def add_command(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    from hf_gar.hub.card import read_origin
     from hf_gar.hub.export import export_repository
     from hf_gar.models import MODEL_CLASSES
 
@@ -31,5 +33,13 @@ def run(options: argparse.Namespace) -> int:
     folder = export_repository(
         options.model_type, options.checkpoint, options.output, sampling_rate=options.sampling_rate, **config
     )
-    print(f"{folder} is a complete model repository.")
+    origin = read_origin(folder)
+    assert origin is not None  # the export has written it
+    source = f"{origin.checkpoint} (sha256 {origin.checkpoint_sha256[:8]}...)"
+    print(f"{folder} is a complete {options.model_type} repository.")
+    if origin.is_official:
+        print(f"Its weights are those of the official checkpoint, {source}.")
+    else:
+        print(f"Its weights are from {source}, which is not known to be the official checkpoint.")
+    print(f"Next: hf-gar embed RECORDINGS --model {shlex.quote(str(folder))} --output embeddings")
     return 0

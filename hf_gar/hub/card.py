@@ -1,5 +1,6 @@
 """A model repository's README."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -10,7 +11,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from hf_gar.checkpoints.sources import OfficialCheckpoint, official_checkpoint
+from hf_gar.checkpoints.sources import official_checkpoint
 from hf_gar.errors import HfGarError
 from hf_gar.hub.load import find_repository
 from hf_gar.hub.paper import PAPER_MODELS, PAPER_TASKS
@@ -26,7 +27,7 @@ class Origin:
     """What a repository's weights were made of; it stands in the card's metadata.
 
     Args:
-        checkpoint: The checkpoint's file name.
+        checkpoint: The checkpoint's file name, as `printable` writes it.
         checkpoint_sha256: Its digest.
         is_official: Whether it is the published one.
         weights_sha256: The digest of the repository's `model.safetensors`.
@@ -57,13 +58,7 @@ def read_origin(folder: Path) -> Origin | None:
         origin = ModelCard.load(folder / CARD_FILE).data.to_dict().get(ORIGIN)
         return None if origin is None else Origin(**origin)
     except (ValueError, TypeError) as error:
-        raise HfGarError(f"The metadata of {folder / CARD_FILE} is damaged: {error}. Mend or remove it.") from error
-
-
-def is_official(source: OfficialCheckpoint, sha256: str) -> bool:
-    """Whether a file of this digest is the published checkpoint, where its sha256 or the beginning of it is known."""
-    published = source.digests.get("sha256")
-    return published is not None and sha256.startswith(published)
+        raise HfGarError(f"The metadata of {folder / CARD_FILE} is damaged: {error}. Fix or remove it.") from error
 
 
 def render_card(
@@ -138,11 +133,32 @@ def add_results(folder: str | Path, results: Sequence[EvalResult]) -> ModelCard:
     return card
 
 
+def printable(text: object) -> str:
+    """Text from elsewhere on one line: control characters, line breaks and such are written as escapes (\\n)."""
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
+        for character in str(text)
+    )
+
+
+def as_code(text: object) -> str:
+    """Text from elsewhere, such as a file's name, as code in Markdown, with what delimits it."""
+    line = printable(text)
+    fence = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
+    return f"{fence}{line}{fence}" if len(fence) == 1 else f"{fence} {line} {fence}"
+
+
+def as_text(text: object) -> str:
+    """Text from elsewhere, such as a dataset's name, as plain text in Markdown, in a table too."""
+    return re.sub(r"([\\`*_\[\]<>|~&#])", r"\\\1", printable(text))
+
+
 def render_template(name: str, **values: Any) -> str:
-    """A card of a template in `hub_cards`."""
+    """A card of a template in `hub_cards`, which passes what comes from elsewhere through `code` or `text`."""
     environment = Environment(
         loader=FileSystemLoader(template_folder()), undefined=StrictUndefined, keep_trailing_newline=True
     )
+    environment.filters.update(code=as_code, text=as_text)
     return environment.get_template(name).render(**values)
 
 

@@ -1,21 +1,22 @@
 """Check that a folder is a model repository which works for those who load it, before it is published."""
 
-import json
 import os
 import re
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 import hf_gar.models
+from hf_gar.checkpoints.reading import read_json
 from hf_gar.errors import HfGarError
 from hf_gar.hub import remote_code_embedding
 from hf_gar.hub.card import CARD_FILE, read_origin
-from hf_gar.hub.load import Repository, find_repository
+from hf_gar.hub.load import CONFIG_FILE, FEATURE_EXTRACTOR_FILE, Repository, find_repository
 
 # Files that run code when they are loaded: weights are safetensors.
 PICKLES = {".bin", ".ckpt", ".joblib", ".npy", ".npz", ".pickle", ".pkl", ".pt", ".pth"}
@@ -71,10 +72,8 @@ def changed_code(folder: Path) -> list[str]:
     installed = {path.name: path.read_bytes() for path in Path(hf_gar.models.__file__).parent.glob("*.py")}
     files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*.py")}
     changed = [name for name, content in files.items() if installed.get(name) != content]
-    for name in ("config.json", "preprocessor_config.json"):
-        config = json.loads((folder / name).read_text(encoding="utf-8"))
-        pipelines = config.get("custom_pipelines") or {}
-        references = [*(config.get("auto_map") or {}).values(), *(pipeline["impl"] for pipeline in pipelines.values())]
+    for name in (CONFIG_FILE, FEATURE_EXTRACTOR_FILE):
+        references = _code_references(read_json(folder / name))
         # "module.Class" of a file here; not of a folder, nor of another repository ("org/name--module.Class").
         changed += [
             f"{reference} ({name})"
@@ -82,6 +81,17 @@ def changed_code(folder: Path) -> list[str]:
             if not re.fullmatch(r"\w+\.\w+", str(reference)) or f"{str(reference).split('.')[0]}.py" not in files
         ]
     return sorted(changed)
+
+
+def _code_references(config: dict[str, Any]) -> list[Any]:
+    """What a configuration names as code to load."""
+    auto_map, pipelines = config.get("auto_map") or {}, config.get("custom_pipelines") or {}
+    if not isinstance(auto_map, dict) or not isinstance(pipelines, dict):
+        return [auto_map, pipelines]
+    implementations = [
+        pipeline.get("impl") if isinstance(pipeline, dict) else pipeline for pipeline in pipelines.values()
+    ]
+    return [*auto_map.values(), *implementations]
 
 
 def _embedding(repository: Repository) -> np.ndarray:

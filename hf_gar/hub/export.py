@@ -4,14 +4,22 @@ from pathlib import Path
 from typing import Any
 
 from hf_gar.checkpoints import CONVERTERS
-from hf_gar.checkpoints.download import REPOSITORY_NAME, TRANSFORMERS_FILES, download, fetch_from_hub, file_digest
+from hf_gar.checkpoints.download import (
+    REPOSITORY_NAME,
+    TRANSFORMERS_FILES,
+    download,
+    fetch_from_hub,
+    file_digest,
+    wrong_digest,
+)
 from hf_gar.checkpoints.reading import CHECKPOINT_SUFFIXES
-from hf_gar.checkpoints.sources import official_checkpoint
+from hf_gar.checkpoints.sources import OfficialCheckpoint, official_checkpoint
 from hf_gar.errors import HfGarError
 from hf_gar.files import require_new_folder, whole_folder
-from hf_gar.hub.card import CARD_FILE, Origin, is_official, render_card
-from hf_gar.hub.load import find_repository
+from hf_gar.hub.card import CARD_FILE, Origin, printable, render_card
+from hf_gar.hub.load import find_repository, loading
 from hf_gar.models import MODEL_CLASSES
+from hf_gar.quiet import quiet_libraries
 
 OFFICIAL = "official"
 
@@ -40,12 +48,7 @@ def export_repository(
     output = Path(output)
     classes = MODEL_CLASSES[model_type]
     require_new_folder(output)
-    if checkpoint == OFFICIAL:
-        path = download(official_checkpoint(model_type, sampling_rate or 16000))
-    else:
-        path = Path(checkpoint)
-        if not path.exists() and path.suffix not in CHECKPOINT_SUFFIXES and REPOSITORY_NAME.fullmatch(str(checkpoint)):
-            path = fetch_from_hub(str(checkpoint), TRANSFORMERS_FILES)
+    path = _find_checkpoint(model_type, checkpoint, sampling_rate)
     converted = CONVERTERS[model_type](path)
     model_config = classes.config(**{**converted.config, **config})
     feature_extractor = classes.feature_extractor(**converted.feature_extractor)
@@ -55,23 +58,40 @@ def export_repository(
             "--sampling-rate out, or choose another file."
         )
     feature_extractor.match(model_config)
-    try:
+    with loading(f"{path}, as a {model_type},"):
         model = classes.model.from_pretrained(None, config=model_config, state_dict=converted.state_dict)
-    except RuntimeError as error:
-        raise HfGarError(f"The weights of {path} have other shapes than a {model_type}: {error}") from error
     weights = path / "model.safetensors" if path.is_dir() else path
     digest = file_digest(weights, "sha256")
     source = official_checkpoint(model_type, feature_extractor.sampling_rate)
-    with whole_folder(output) as folder:
+    with whole_folder(output) as folder, quiet_libraries():
         model.save_pretrained(folder)
         feature_extractor.save_pretrained(folder)
         origin = Origin(
-            checkpoint=weights.name,
+            checkpoint=printable(weights.name),
             checkpoint_sha256=digest,
-            is_official=checkpoint == OFFICIAL or is_official(source, digest),
+            is_official=_is_official(checkpoint, path, source),
             weights_sha256=find_repository(folder).weights_sha256,
         )
         render_card(model.config, feature_extractor, origin).save(folder / CARD_FILE)
         for file in folder.iterdir():
             file.chmod(0o644)  # safetensors makes its files readable by their owner alone
     return output
+
+
+def _find_checkpoint(model_type: str, checkpoint: str | Path, sampling_rate: int | None) -> Path:
+    """The local path of a checkpoint, fetched where it is "official" or the name of a model on the Hub."""
+    if checkpoint == OFFICIAL:
+        return download(official_checkpoint(model_type, sampling_rate or 16000))
+    path = Path(checkpoint)
+    if not path.exists() and path.suffix not in CHECKPOINT_SUFFIXES and REPOSITORY_NAME.fullmatch(str(checkpoint)):
+        return fetch_from_hub(str(checkpoint), TRANSFORMERS_FILES)
+    return path
+
+
+def _is_official(checkpoint: str | Path, path: Path, source: OfficialCheckpoint) -> bool:
+    """Whether the checkpoint at `path` is the published one: by its digests, or by its name where it was fetched."""
+    if checkpoint == OFFICIAL:
+        return True
+    if source.is_on_hub:
+        return str(checkpoint) == source.file_name and not Path(checkpoint).exists()
+    return wrong_digest(path, source) is None

@@ -1,21 +1,25 @@
 """Find a model repository, here or on the Hub, and load it with the installed classes: its own code is not run."""
 
 import hashlib
-import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 
 from hf_gar.checkpoints.download import fetch_from_hub, file_digest
+from hf_gar.checkpoints.reading import read_json
 from hf_gar.errors import HfGarError
 from hf_gar.models import MODEL_CLASSES, FusionConfig, FusionFeatureExtractor, FusionModel, ModelClasses
+from hf_gar.quiet import quiet_libraries
 
+CONFIG_FILE = "config.json"
+FEATURE_EXTRACTOR_FILE = "preprocessor_config.json"
 # All that is read of a repository.
-FILES = ["config.json", "preprocessor_config.json", "*.safetensors", "*.safetensors.index.json"]
+FILES = [CONFIG_FILE, FEATURE_EXTRACTOR_FILE, "*.safetensors", "*.safetensors.index.json"]
 
 
 @dataclass(frozen=True)
@@ -30,40 +34,72 @@ class Repository:
     @property
     def classes(self) -> ModelClasses:
         """The installed classes of its model."""
-        config = json.loads((self.folder / "config.json").read_text(encoding="utf-8"))
-        return MODEL_CLASSES[config["model_type"]]
+        return MODEL_CLASSES[read_json(self.folder / CONFIG_FILE)["model_type"]]
 
     def load_config(self, **config: Any) -> FusionConfig:
-        """The configuration; `config` replaces fields of it. A ValueError where the choice of layers is wrong."""
-        fields = signature(self.classes.config).parameters
+        """The configuration; `config` replaces fields of it.
+
+        Raises:
+            HfGarError: The file is damaged.
+            ValueError: There is no such field, or it cannot have that value.
+        """
+        config_class = self.classes.config
+        fields = signature(config_class).parameters
         unknown = [name for name in config if name not in fields]
         if unknown:
             raise ValueError(
-                f"{self.name} is a {self.classes.config.model_type}, whose configuration has no {', '.join(unknown)}; "
+                f"{self.name} is a {config_class.model_type}, whose configuration has no {', '.join(unknown)}; "
                 f"it has {', '.join(name for name in fields if name != 'kwargs')}."
             )
-        loaded = self.classes.config.from_pretrained(self.folder, **config)
-        loaded.fused_layers  # noqa: B018 - raises where the choice of layers is wrong
+        with loading(f"{self.folder / CONFIG_FILE}"):
+            loaded = config_class.from_pretrained(self.folder)
+        for name, value in config.items():
+            setattr(loaded, name, value)
+        loaded.check()
         return loaded
 
     def load_model(self, dtype: torch.dtype = torch.float32, **config: Any) -> FusionModel:
-        """The model in evaluation mode; `config` replaces fields of its configuration, such as `fusion_layers`."""
-        try:
-            model = self.classes.model.from_pretrained(self.folder, dtype=dtype, use_safetensors=True, **config)
-        except (SafetensorError, OSError, RuntimeError) as error:
-            raise HfGarError(
-                f"The weights of {self.name} cannot be loaded: {error}\nExport or download the repository again."
-            ) from error
+        """The model in evaluation mode; `config` replaces fields of its configuration, such as `fusion_layers`.
+
+        Raises:
+            HfGarError: The weights are damaged, not those of the configuration, or not finite.
+            ValueError: As `load_config`.
+        """
+        loaded = self.load_config(**config)
+        with loading(f"The weights of {self.name}"):
+            model = self.classes.model.from_pretrained(self.folder, config=loaded, dtype=dtype, use_safetensors=True)
         # Convolutions are faster in this layout on processors and GPUs alike.
         return model.eval().to(memory_format=torch.channels_last)
 
     def load_feature_extractor(self, **fields: Any) -> FusionFeatureExtractor:
-        """The feature extractor; `fields` are replaced in it. A ValueError where it has no such field."""
-        extractor = self.classes.feature_extractor
-        unknown = fields.keys() - signature(extractor).parameters
+        """The feature extractor; `fields` are replaced in it.
+
+        Raises:
+            HfGarError: The file is damaged, or not of this model.
+            ValueError: There is no such field, or it cannot have that value.
+        """
+        extractor_class = self.classes.feature_extractor
+        unknown = fields.keys() - signature(extractor_class).parameters
         if unknown:
             raise ValueError(f"The feature extractor of {self.name} has no {', '.join(sorted(unknown))}.")
-        return extractor.from_pretrained(self.folder, **fields)
+        with loading(f"{self.folder / FEATURE_EXTRACTOR_FILE}"):
+            loaded = extractor_class.from_pretrained(self.folder)
+            loaded.match(self.load_config())
+        return extractor_class.from_pretrained(self.folder, **fields) if fields else loaded
+
+
+@contextmanager
+def loading(what: str) -> Iterator[None]:
+    """Quiet the libraries, and turn what they raise into a HfGarError: of a damaged file, that may be anything."""
+    with quiet_libraries():
+        try:
+            yield
+        except HfGarError:
+            raise
+        except ValueError as error:  # says what to do
+            raise HfGarError(f"{what} cannot be loaded: {error}") from error
+        except Exception as error:
+            raise HfGarError(f"{what} cannot be loaded: {error}\nExport or download the repository again.") from error
 
 
 def find_repository(name: str | Path, revision: str | None = None) -> Repository:
@@ -82,20 +118,48 @@ def find_repository(name: str | Path, revision: str | None = None) -> Repository
         commit = folder.name
     elif revision is not None:
         raise HfGarError(f"{name} is a folder, which has no revision {revision!r}. Leave --revision out.")
-    config = folder / "config.json"
-    try:
-        model_type = json.loads(config.read_text(encoding="utf-8")).get("model_type")
-    except FileNotFoundError as error:
-        raise HfGarError(
-            f"{name} is no model repository: it has no config.json. Make one with `hf-gar export`."
-        ) from error
-    except (ValueError, AttributeError) as error:
-        raise HfGarError(f"{config} is damaged: {error}. Export or download the repository again.") from error
-    if model_type not in MODEL_CLASSES:
-        raise HfGarError(f"{name} holds a model of the type {model_type!r}; hf_gar has {', '.join(MODEL_CLASSES)}.")
+    _check_classes(name, folder)
     weights = sorted(folder.glob("*.safetensors"))
     if not weights:
         raise HfGarError(f"{name} has no weights (model.safetensors). Export or download the repository again.")
     digests = "".join(file_digest(path, "sha256") for path in weights)
     digest = digests if len(weights) == 1 else hashlib.sha256(digests.encode()).hexdigest()
     return Repository(str(name), commit, folder, digest)
+
+
+def _check_classes(name: str | Path, folder: Path) -> None:
+    """Raise a HfGarError where a folder is no repository of one of hf_gar's models, in all of its files."""
+    for file in (CONFIG_FILE, FEATURE_EXTRACTOR_FILE):
+        if not (folder / file).is_file():
+            raise HfGarError(f"{name} is no model repository: it has no {file}. Make one with `hf-gar export`.")
+    config, feature_extractor = read_json(folder / CONFIG_FILE), read_json(folder / FEATURE_EXTRACTOR_FILE)
+    model_type = config.get("model_type")
+    if not isinstance(model_type, str) or model_type not in MODEL_CLASSES:
+        raise HfGarError(f"{name} holds a model of the type {model_type!r}; hf_gar has {', '.join(MODEL_CLASSES)}.")
+    classes = MODEL_CLASSES[model_type]
+    found_type = feature_extractor.get("feature_extractor_type")
+    if found_type != classes.feature_extractor.__name__:
+        raise HfGarError(
+            f"{folder / FEATURE_EXTRACTOR_FILE} has feature_extractor_type={found_type!r}, but the model is a "
+            f"{model_type}, which has a {classes.feature_extractor.__name__}. Export or download the repository again."
+        )
+    for file, fields in ((CONFIG_FILE, config), (FEATURE_EXTRACTOR_FILE, feature_extractor)):
+        _check_auto_map(folder / file, fields.get("auto_map", {}), classes)
+
+
+def _check_auto_map(path: Path, auto_map: Any, classes: ModelClasses) -> None:
+    """Raise a HfGarError where the classes that a file names are not those of its model."""
+    if not isinstance(auto_map, dict):
+        raise HfGarError(f"{path} has auto_map={auto_map!r}, expected an object. Export the repository again.")
+    expected = {
+        "AutoConfig": classes.config,
+        "AutoFeatureExtractor": classes.feature_extractor,
+        "AutoModel": classes.model,
+    }
+    for name, expected_class in expected.items():
+        reference = auto_map.get(name, expected_class.__name__)
+        if str(reference).rsplit(".", 1)[-1] != expected_class.__name__:
+            raise HfGarError(
+                f"{path} has {name}={reference!r} in its auto_map, but the model is a {classes.config.model_type}, "
+                f"which has a {expected_class.__name__}. Export or download the repository again."
+            )

@@ -1,6 +1,5 @@
 """Publish a model repository on the Hub."""
 
-import json
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -12,12 +11,13 @@ from huggingface_hub.hf_api import ModelInfo
 
 import hf_gar.models
 from hf_gar.checkpoints.download import REPOSITORY_NAME, file_digest
+from hf_gar.checkpoints.reading import read_json
 from hf_gar.errors import HfGarError
 from hf_gar.hub.card import CARD_FILE, placeholder_repo_id
 from hf_gar.hub.check import check_repository
+from hf_gar.hub.load import CONFIG_FILE
 from hf_gar.hub_errors import hub_errors
 
-CONFIG_FILE = "config.json"
 FILES_OF_A_NEW_REPOSITORY = {".gitattributes", CARD_FILE}
 WEIGHT_SUFFIXES = (".safetensors", ".safetensors.index.json")
 UNAUTHORIZED = 401  # an HTTP status
@@ -133,7 +133,7 @@ def _require_recognised(api: HfApi, there: ModelInfo, model_type: str) -> None:
     found = None
     if CONFIG_FILE in names:
         config = api.hf_hub_download(there.id, CONFIG_FILE, revision=there.sha)
-        found = json.loads(Path(config).read_text(encoding="utf-8")).get("model_type")
+        found = read_json(Path(config)).get("model_type")
     if found != model_type:
         what = f"holds a model of the type {found!r}" if found else f"holds {', '.join(sorted(names)[:5])}"
         raise HfGarError(

@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 
 # Those marked F401 are needed by the others: of a local folder, transformers 4 copies only what a file names itself.
-from .configuration_fusion import FusionConfig, require_positive_integers, require_sizes
+from .configuration_fusion import MAX_CHANNELS, MAX_MEL_BINS, Field, FusionConfig
 from .fusion import resolve_fusion_layers  # noqa: F401
 
 BLOCKS = 6
-# Five 2x2 poolings: one embedding frame is made of 32 mel frames, which is also the least that the network takes.
+# Five 2x2 poolings: one embedding frame is made of 32 mel frames, which is also the minimum that the network takes, as
+# of mel bins.
 MEL_FRAMES_PER_FRAME = 32
 
 
@@ -30,6 +31,11 @@ class Cnn14FusionConfig(FusionConfig):
 
     model_type = "cnn14-fusion"
     mel_frames_per_frame = MEL_FRAMES_PER_FRAME
+    checked_fields = FusionConfig.checked_fields | {
+        "channels": Field(1, MAX_CHANNELS, length=BLOCKS),
+        "num_mel_bins": Field(MEL_FRAMES_PER_FRAME, MAX_MEL_BINS),
+        "dropout": Field(0, 1, is_whole=False),
+    }
 
     def __init__(
         self,
@@ -43,12 +49,7 @@ class Cnn14FusionConfig(FusionConfig):
         **kwargs,
     ):
         super().__init__(sampling_rate, hop_length, **kwargs)
-        require_positive_integers(num_mel_bins=num_mel_bins)
-        if num_mel_bins < 32:
-            raise ValueError(f"num_mel_bins has to be at least 32, as CNN14 halves them 5 times, not {num_mel_bins}.")
-        if isinstance(dropout, str) or not 0 <= dropout < 1:
-            raise ValueError(f"dropout is a probability, at least 0 and below 1, not {dropout!r}.")
-        self.channels = require_sizes("channels", channels, BLOCKS)
+        self.channels = channels
         self.num_mel_bins = num_mel_bins
         self.dropout = dropout
         self.choose_layers(fusion_layers, depth)

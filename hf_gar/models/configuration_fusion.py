@@ -1,7 +1,11 @@
-"""What the configurations of the three fusion models share: the choice of layers and what follows from it."""
+"""What the configurations of the three fusion models share: checked fields, the choice of layers and what follows."""
 
-from collections.abc import Sequence
+import reprlib
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, ClassVar, NamedTuple
 
+import numpy as np
+import torch
 from transformers import PretrainedConfig
 
 from .fusion import resolve_fusion_layers
@@ -15,26 +19,94 @@ CUSTOM_PIPELINES = {
 }
 
 
-def require_positive_integers(**values: object) -> None:
-    """Raise a ValueError that names the first argument which is not an integer above 0."""
-    for name, value in values.items():
-        if type(value) is not int or value < 1:
-            raise ValueError(f"{name} has to be an integer above 0, not {value!r}.")
+# What numbers a network could have: far beyond any that was trained, and far below what a machine cannot hold.
+MAX_CHANNELS = 8192
+MAX_WIDTH = 32_768
+MAX_MEL_BINS = 512
 
 
-def require_sizes(name: str, sizes: Sequence[int], count: int) -> list[int]:
-    """`sizes` as a list; a ValueError where they are not `count` integers above 0."""
-    if not isinstance(sizes, (list, tuple)) or len(sizes) != count:
-        raise ValueError(f"{name} has to be {count} sizes, one a layer, not {sizes!r}.")
-    require_positive_integers(**{f"{name}[{index}]": size for index, size in enumerate(sizes)})
-    return list(sizes)
+class Field(NamedTuple):
+    """What a field may be: a finite number from `minimum` to `maximum`, or a list of `length` such numbers."""
+
+    minimum: float
+    maximum: float
+    is_whole: bool = True
+    length: int | None = None
+
+    def check(self, name: str, value: Any) -> Any:
+        """The field's value, a tuple as a list; a ValueError that names the field where it is no such value."""
+        if self.length is None:
+            kinds = int if self.is_whole else (int, float, np.floating)
+            if isinstance(value, bool) or not isinstance(value, kinds) or not self.minimum <= value <= self.maximum:
+                kind = "an integer" if self.is_whole else "a number"
+                raise ValueError(
+                    f"{name} has to be {kind} from {self.minimum} to {self.maximum}, not {reprlib.repr(value)}."
+                )
+            return value
+        if not isinstance(value, (list, tuple)) or len(value) != self.length:
+            raise ValueError(f"{name} has to be a list of {self.length} sizes, not {reprlib.repr(value)}.")
+        size = self._replace(length=None)
+        return [size.check(f"{name}[{index}]", number) for index, number in enumerate(value)]
 
 
-class FusionConfig(PretrainedConfig):
+# Of every network: rates in Hz, lengths in samples.
+SAMPLING_RATE = Field(1000, 1_000_000)
+HOP_LENGTH = Field(1, 16_384)
+
+
+class CheckedFields:
+    """Mixed into what is read from a file, so that its fields are checked whenever they are set."""
+
+    checked_fields: ClassVar[dict[str, Field]] = {}  # by name
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        field = self.checked_fields.get(name)
+        super().__setattr__(name, value if field is None else field.check(name, value))
+
+
+def refuse_replacements(owner: type, base: type, names: Iterable[str]) -> None:
+    """Raise a ValueError where fields of a file, by `names`, would replace what the class itself defines.
+
+    Args:
+        owner: The class of what is read from the file.
+        base: What this class and those from it down to `owner` define is not to be replaced.
+        names: The fields that are none of the arguments of `owner`.
+    """
+    defined = {name for each in owner.__mro__ if issubclass(each, base) for name in vars(each)} - {"model_type"}
+    replaced = sorted(defined.intersection(names))
+    if replaced:
+        raise ValueError(f"{', '.join(replaced)} is no field of a {owner.__name__}, which computes it. Remove it.")
+
+
+def require_dtype(name: str, value: Any) -> None:
+    """Raise a ValueError where a field is not a type that weights can have, or the name of one."""
+    dtype = getattr(torch, value, None) if isinstance(value, str) else value
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise ValueError(f"{name} has to be float32, bfloat16 or float16, not {reprlib.repr(value)}.")
+
+
+def require_mapping(name: str, value: Any) -> None:
+    """Raise a ValueError where a field is not a JSON object."""
+    if not isinstance(value, dict):
+        raise ValueError(f"{name} has to be an object, not {reprlib.repr(value)}.")
+
+
+# Of transformers' own fields, those that it does not check itself.
+TRANSFORMERS_FIELDS: dict[str, Callable[[str, Any], object]] = {
+    "dtype": require_dtype,
+    "torch_dtype": require_dtype,
+    "id2label": require_mapping,
+    "label2id": require_mapping,
+    "num_labels": Field(1, MAX_WIDTH).check,
+}
+
+
+class FusionConfig(CheckedFields, PretrainedConfig):
     """Base of the fusion models' configurations.
 
-    A subclass calls this class's `__init__`, sets its own fields, and then calls `choose_layers`. It says which layers
-    there are in `valid_layers` and `layer_sizes`, and how long a frame embedding is in `mel_frames_per_frame`.
+    A subclass calls this class's `__init__`, sets its own fields, and then calls `choose_layers`. It says what its
+    fields may be in `checked_fields` and, where they depend on each other, `check`; which layers there are in
+    `valid_layers` and `layer_sizes`; and how long a frame embedding is in `mel_frames_per_frame`.
 
     Args:
         sampling_rate: Of the recordings that the network was trained on, in Hz.
@@ -42,13 +114,17 @@ class FusionConfig(PretrainedConfig):
     """
 
     _auto_class = "AutoConfig"
+    checked_fields = {"sampling_rate": SAMPLING_RATE, "hop_length": HOP_LENGTH}
     # How many mel frames lie between the beginnings of two frame embeddings.
     mel_frames_per_frame = 1
 
     def __init__(self, sampling_rate: int = 16000, hop_length: int = 160, **kwargs):
+        refuse_replacements(type(self), FusionConfig, kwargs)
+        for name, check in TRANSFORMERS_FIELDS.items():
+            if kwargs.get(name) is not None:
+                check(name, kwargs[name])
         kwargs.setdefault("custom_pipelines", CUSTOM_PIPELINES)
         super().__init__(**kwargs)
-        require_positive_integers(sampling_rate=sampling_rate, hop_length=hop_length)
         self.sampling_rate = sampling_rate
         self.hop_length = hop_length
 
@@ -61,13 +137,21 @@ class FusionConfig(PretrainedConfig):
                 deeper is built, stored or computed.
 
         Raises:
-            ValueError: A layer is unknown, repeated or deeper than `depth`, or `depth` is no layer.
+            ValueError: As `check`.
         """
         self.fusion_layers = list(fusion_layers) if isinstance(fusion_layers, tuple) else fusion_layers
         self.depth = self.unfused_layer if depth is None else depth
-        fused_layers = self.fused_layers
+        self.check()
         if depth is None:
-            self.depth = fused_layers[-1]
+            self.depth = self.fused_layers[-1]
+
+    def check(self) -> None:
+        """Check the fields that depend on each other; each alone is checked when it is set.
+
+        Raises:
+            ValueError: A layer is unknown, repeated or deeper than `depth`, or `depth` is no layer.
+        """
+        self.fused_layers  # noqa: B018 - raises
 
     @property
     def valid_layers(self) -> tuple[int, ...]:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 # Those marked F401 are needed by the others: of a local folder, transformers 4 copies only what a file names itself.
-from .configuration_fusion import FusionConfig, require_positive_integers, require_sizes
+from .configuration_fusion import MAX_CHANNELS, MAX_MEL_BINS, MAX_WIDTH, Field, FusionConfig
 from .fusion import resolve_fusion_layers  # noqa: F401
 
 # The layers are numbered by the places of the ReLUs, counted from 0 through `features` and then `fc` of the original.
@@ -36,6 +36,11 @@ class VGGishFusionConfig(FusionConfig):
 
     model_type = "vggish-fusion"
     mel_frames_per_frame = PATCH_MEL_FRAMES // FRAMES_PER_PATCH
+    checked_fields = FusionConfig.checked_fields | {
+        "channels": Field(1, MAX_CHANNELS, length=len(CONVOLUTIONS)),
+        "hidden_sizes": Field(1, MAX_WIDTH, length=len(FULLY_CONNECTED)),
+        "num_mel_bins": Field(POOLINGS, MAX_MEL_BINS),  # four 2x2 poolings
+    }
 
     def __init__(
         self,
@@ -49,11 +54,8 @@ class VGGishFusionConfig(FusionConfig):
         **kwargs,
     ):
         super().__init__(sampling_rate, hop_length, **kwargs)
-        require_positive_integers(num_mel_bins=num_mel_bins)
-        if num_mel_bins < POOLINGS:
-            raise ValueError(f"num_mel_bins has to be at least 16, as VGGish halves them 4 times, not {num_mel_bins}.")
-        self.channels = require_sizes("channels", channels, len(CONVOLUTIONS))
-        self.hidden_sizes = require_sizes("hidden_sizes", hidden_sizes, len(FULLY_CONNECTED))
+        self.channels = channels
+        self.hidden_sizes = hidden_sizes
         self.num_mel_bins = num_mel_bins
         self.choose_layers(fusion_layers, depth)
 

@@ -7,8 +7,8 @@ import torch
 # Those marked F401 are needed by the others: of a local folder, transformers 4 copies only what a file names itself.
 from .audio_integrity import DamageError  # noqa: F401
 from .audio_loading import AudioError  # noqa: F401
-from .configuration_ast_fusion import PATCH_SIZE, PATCH_STRIDE, patches
-from .configuration_fusion import FusionConfig  # noqa: F401
+from .configuration_ast_fusion import MAX_LENGTH, PATCH_SIZE, PATCH_STRIDE, ASTFusionConfig, count_patches, patches
+from .configuration_fusion import Field
 from .feature_extraction_fusion import FusionFeatureExtractor
 from .fusion import resolve_fusion_layers  # noqa: F401
 from .log_mel import kaldi_filter_bank
@@ -26,9 +26,16 @@ class ASTFusionFeatureExtractor(FusionFeatureExtractor):
         std: Of the filter banks, likewise.
     """
 
+    model_type = ASTFusionConfig.model_type
     mel_frames_per_frame = PATCH_STRIDE
     mel_frames_in_frame = PATCH_SIZE
     max_length: int
+    checked_fields = FusionFeatureExtractor.checked_fields | {
+        "feature_size": ASTFusionConfig.checked_fields["num_mel_bins"],
+        "max_length": MAX_LENGTH,
+        "mean": Field(-1000, 1000, is_whole=False),
+        "std": Field(0.001, 1000, is_whole=False),
+    }
 
     def __init__(
         self,
@@ -44,16 +51,15 @@ class ASTFusionFeatureExtractor(FusionFeatureExtractor):
         std: float = 4.5689974,
         **kwargs,
     ):
-        if not std > 0:
-            raise ValueError(f"std has to be above 0, not {std!r}.")
+        self.mean = mean
+        self.std = std
         # Filter banks are padded with zeros and then normalised.
         kwargs["padding_value"] = -mean / (2 * std)
         super().__init__(
             feature_size, sampling_rate, n_fft, window_length, hop_length, frequency_min, frequency_max, **kwargs
         )
         self.max_length = max_length
-        self.mean = mean
-        self.std = std
+        count_patches(feature_size, max_length)  # raises where they are too many
 
     @property
     def minimum_samples(self) -> int:

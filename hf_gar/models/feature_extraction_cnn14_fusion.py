@@ -7,7 +7,7 @@ import torch
 # Those marked F401 are needed by the others: of a local folder, transformers 4 copies only what a file names itself.
 from .audio_integrity import DamageError  # noqa: F401
 from .audio_loading import AudioError  # noqa: F401
-from .configuration_cnn14_fusion import MEL_FRAMES_PER_FRAME
+from .configuration_cnn14_fusion import MEL_FRAMES_PER_FRAME, Cnn14FusionConfig
 from .configuration_fusion import FusionConfig  # noqa: F401
 from .feature_extraction_fusion import FusionFeatureExtractor
 from .fusion import resolve_fusion_layers  # noqa: F401
@@ -20,6 +20,7 @@ class Cnn14FusionFeatureExtractor(FusionFeatureExtractor):
     The arguments are `FusionFeatureExtractor`'s; by default those of the 16 kHz network.
     """
 
+    model_type = Cnn14FusionConfig.model_type
     mel_frames_per_frame = mel_frames_in_frame = MEL_FRAMES_PER_FRAME
     window_frames = 188  # 60 s
     # A frame embedding depends on 126 mel frames before and after its own, of which the two at a cut are not what they

@@ -9,16 +9,29 @@ from transformers import BatchFeature, SequenceFeatureExtractor
 from transformers.utils import PaddingStrategy, TensorType, logging
 
 from .audio_loading import AudioError, as_float_array, check_samples
-from .configuration_fusion import FusionConfig
+from .configuration_fusion import (
+    HOP_LENGTH,
+    MAX_MEL_BINS,
+    SAMPLING_RATE,
+    CheckedFields,
+    Field,
+    FusionConfig,
+    refuse_replacements,
+)
 from .log_mel import FrontEnd
 
 logger = logging.get_logger(__name__)
 
+# What the models rely on: a clip's own frames come first in a batch, and its mask says which they are.
+FIXED_FIELDS = {"padding_side": "right", "return_attention_mask": True}
+FREQUENCY = Field(0, 500_000, is_whole=False)  # in Hz
 
-class FusionFeatureExtractor(SequenceFeatureExtractor):
+
+class FusionFeatureExtractor(CheckedFields, SequenceFeatureExtractor):
     """Base of the fusion models' feature extractors: waveforms in, log-mel spectrograms and their mask out.
 
-    A subclass computes the spectrograms in `log_mel`, and tells what of a recording its network needs.
+    A subclass computes the spectrograms in `log_mel`, and tells what of a recording its network needs. Its fields are
+    checked like those of a `FusionConfig`.
 
     Args:
         feature_size: The number of mel bins.
@@ -29,8 +42,23 @@ class FusionFeatureExtractor(SequenceFeatureExtractor):
         frequency_min: The lower edge of the mel filters, in Hz.
         frequency_max: The upper edge of the mel filters, in Hz.
         padding_value: The value after the end of the shorter clips of a batch.
+
+    Raises:
+        ValueError: A field is none that a front end could have, or is another class's.
     """
 
+    # Of the model that the spectrograms are for.
+    model_type: str
+    checked_fields = {
+        "feature_size": Field(1, MAX_MEL_BINS),
+        "sampling_rate": SAMPLING_RATE,
+        "n_fft": Field(16, 16_384),
+        "window_length": Field(16, 16_384),
+        "hop_length": HOP_LENGTH,
+        "frequency_min": FREQUENCY,
+        "frequency_max": FREQUENCY,
+        "padding_value": Field(-1e6, 1e6, is_whole=False),
+    }
     model_input_names = ["input_features", "attention_mask"]
     _auto_class = "AutoFeatureExtractor"
 
@@ -54,12 +82,35 @@ class FusionFeatureExtractor(SequenceFeatureExtractor):
         padding_value: float = 0.0,
         **kwargs,
     ):
+        refuse_replacements(type(self), SequenceFeatureExtractor, kwargs)
+        saved_by = kwargs.get("feature_extractor_type", type(self).__name__)
+        if saved_by != type(self).__name__:
+            raise ValueError(
+                f"feature_extractor_type={saved_by!r} is another model's: the feature extractor of a {self.model_type} "
+                f"is a {type(self).__name__}. Get the file from the model's own repository."
+            )
+        for name, value in FIXED_FIELDS.items():
+            if kwargs.get(name, value) != value:
+                raise ValueError(f"{name} has to be {value!r}, not {kwargs[name]!r}: the models rely on it.")
         super().__init__(feature_size, sampling_rate, padding_value, **kwargs)
         self.n_fft = n_fft
         self.window_length = window_length
         self.hop_length = hop_length
         self.frequency_min = frequency_min
         self.frequency_max = frequency_max
+        self._check_front_end()
+
+    def _check_front_end(self) -> None:
+        """Raise a ValueError where fields do not fit each other; each alone is checked when it is set."""
+        if not self.hop_length <= self.window_length <= self.n_fft:
+            raise ValueError(
+                f"window_length={self.window_length} has to be from hop_length={self.hop_length} to n_fft={self.n_fft}."
+            )
+        if not self.frequency_min < self.frequency_max <= self.sampling_rate / 2:
+            raise ValueError(
+                f"frequency_max={self.frequency_max} has to be above frequency_min={self.frequency_min} and at most "
+                f"half of sampling_rate={self.sampling_rate}."
+            )
 
     @property
     def front_end(self) -> FrontEnd:
@@ -121,9 +172,10 @@ class FusionFeatureExtractor(SequenceFeatureExtractor):
         """Take over the input length that a model was loaded with.
 
         Raises:
-            ValueError: The model takes spectrograms of another rate or size.
+            ValueError: The model is of another type, or takes spectrograms of another rate or size.
         """
         pairs = {
+            "model_type": (self.model_type, config.model_type),
             "sampling_rate": (self.sampling_rate, config.sampling_rate),
             "hop_length": (self.hop_length, config.hop_length),
             "feature_size": (self.feature_size, config.num_mel_bins),

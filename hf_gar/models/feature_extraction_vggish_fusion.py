@@ -8,7 +8,7 @@ import torch
 from .audio_integrity import DamageError  # noqa: F401
 from .audio_loading import AudioError  # noqa: F401
 from .configuration_fusion import FusionConfig  # noqa: F401
-from .configuration_vggish_fusion import FRAMES_PER_PATCH, PATCH_MEL_FRAMES
+from .configuration_vggish_fusion import FRAMES_PER_PATCH, PATCH_MEL_FRAMES, VGGishFusionConfig
 from .feature_extraction_fusion import FusionFeatureExtractor
 from .fusion import resolve_fusion_layers  # noqa: F401
 from .log_mel import vggish_log_mel
@@ -17,6 +17,7 @@ from .log_mel import vggish_log_mel
 class VGGishFusionFeatureExtractor(FusionFeatureExtractor):
     """VGGish's log-mel spectrograms. The arguments are `FusionFeatureExtractor`'s."""
 
+    model_type = VGGishFusionConfig.model_type
     mel_frames_per_frame = mel_frames_in_frame = PATCH_MEL_FRAMES // FRAMES_PER_PATCH
     window_frames = 63 * FRAMES_PER_PATCH  # 60 s
 

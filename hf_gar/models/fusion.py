@@ -4,6 +4,7 @@ Source: Niizumi et al., "Composing General Audio Representation by Fusing Multil
 EUSIPCO 2022 (arXiv 2205.08138), section III.
 """
 
+import reprlib
 from collections.abc import Sequence
 
 import torch
@@ -22,18 +23,21 @@ def resolve_fusion_layers(fusion_layers: Sequence[int], valid_layers: Sequence[i
     """
     valid = f"valid layers are {', '.join(map(str, valid_layers))}"
     if not isinstance(fusion_layers, Sequence) or isinstance(fusion_layers, str):
-        raise ValueError(f"fusion_layers has to be a list of layer numbers or None, not {fusion_layers!r}; {valid}.")
+        raise ValueError(
+            f"fusion_layers has to be a list of layer numbers or None, not {reprlib.repr(fusion_layers)}; {valid}."
+        )
     if not fusion_layers:
         raise ValueError(f"fusion_layers is empty: name a layer, or None for the unfused embedding; {valid}.")
+    named = f"fusion_layers={reprlib.repr(list(fusion_layers))}"
     unknown = [layer for layer in fusion_layers if type(layer) is not int or layer not in valid_layers]
     if unknown:
-        raise ValueError(f"fusion_layers={list(fusion_layers)} has unknown layers {unknown}; {valid}.")
+        raise ValueError(f"{named} has unknown layers {reprlib.repr(unknown)}; {valid}.")
     if len(set(fusion_layers)) != len(fusion_layers):
-        raise ValueError(f"fusion_layers={list(fusion_layers)} repeats a layer: name each layer once.")
+        raise ValueError(f"{named} repeats a layer: name each layer once.")
     too_deep = [layer for layer in fusion_layers if layer > depth]
     if too_deep:
         raise ValueError(
-            f"fusion_layers={list(fusion_layers)} asks for layers {too_deep}, but this model holds weights only up to "
+            f"{named} asks for layers {reprlib.repr(too_deep)}, but this model holds weights only up to "
             f"depth={depth}. Choose layers up to {depth}, or export the model again with `hf-gar export --all-layers`."
         )
     return tuple(sorted(fusion_layers))

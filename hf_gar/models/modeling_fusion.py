@@ -1,10 +1,14 @@
 """What the three fusion models share: strict loading, fusion, pooling, windows, outputs."""
 
+import math
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from transformers import PreTrainedModel
+from transformers.modeling_utils import load_state_dict
 from transformers.utils import ModelOutput, can_return_tuple
 
 from .configuration_fusion import FusionConfig
@@ -12,6 +16,9 @@ from .fusion import maximum_and_sum, pool_frames
 
 # Imported so that save_pretrained, which copies what this file imports, copies the pipeline that config.json names.
 from .pipeline_audio_embedding import AudioEmbeddingPipeline  # noqa: F401
+
+# The types that weights are stored in: others are cast silently by transformers, integers to what is no weight.
+STORED_TYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
 
 @dataclass
@@ -52,24 +59,33 @@ class FusionModel(PreTrainedModel):
     input_modalities = "audio"
     _auto_class = "AutoModel"
 
+    def __init__(self, config: FusionConfig):
+        config.check()
+        super().__init__(config)
+
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, *model_args, output_loading_info: bool = False, **kwargs):
-        """Load a model, as in transformers, but refuse a repository that lacks some of its weights.
+        """Load a model, as in transformers, but refuse weights that are not the model's own, or not finite.
 
         Raises:
-            ValueError: A weight that the configuration asks for is missing.
+            ValueError: A weight is missing, unknown, of another shape, not of a floating type, or not finite.
         """
         model, info = super().from_pretrained(
             pretrained_model_name_or_path, *model_args, output_loading_info=True, **kwargs
         )
-        if info["missing_keys"]:
-            missing = ", ".join(sorted(info["missing_keys"])[:5])
-            raise ValueError(
-                f"{pretrained_model_name_or_path} lacks {len(info['missing_keys'])} weights of a {cls.__name__} with "
-                f"depth={model.config.depth}, among them {missing}. Export or download the repository again, or load "
-                "it with a smaller depth."
-            )
+        require_usable_values(model)
         return (model, info) if output_loading_info else model
+
+    @classmethod
+    def _load_pretrained_model(cls, model, state_dict, checkpoint_files, *args, **kwargs):
+        # Where transformers knows the files and has built the model, but has neither read nor allocated a weight.
+        stored = state_dict
+        if stored is None:
+            stored = {}
+            for file in checkpoint_files or ():
+                stored.update(load_state_dict(file, map_location="meta"))  # shapes and types alone
+        require_weights_of(model, stored)
+        return super()._load_pretrained_model(model, state_dict, checkpoint_files, *args, **kwargs)
 
     def layer_outputs(self, input_features: torch.Tensor, lengths: torch.Tensor) -> LayerOutputs:
         """The outputs of the chosen layers for spectrograms (batch, time, mel) of `lengths` (batch,) mel frames."""
@@ -94,7 +110,8 @@ class FusionModel(PreTrainedModel):
             output_hidden_states: Whether to return each fused layer's frames as well.
 
         Returns:
-            A `FusionOutput`. A clip's embeddings are the same alone and in any batch.
+            A `FusionOutput`. A clip's embeddings are the same alone and in any batch, up to rounding: in half precision
+            the order of a sum, which depends on the batch's size, makes as much of a difference as its rounding.
 
         Raises:
             ValueError: The input has another shape or length than the network takes.
@@ -160,3 +177,55 @@ def require_length(lengths: torch.Tensor, minimum: int, network: str) -> None:
             f"A clip has {int(lengths.min())} spectrogram frames, but {network} takes at least {minimum}. The feature "
             "extractor pads shorter clips: pass it the waveform as it is."
         )
+
+
+def require_weights_of(model: FusionModel, stored: Mapping[str, torch.Tensor]) -> None:
+    """Raise a ValueError where stored weights are not those of a model; only their shapes and types are looked at."""
+    expected = model.state_dict()
+    beyond = "|".join(model._keys_to_ignore_on_load_unexpected or ["(?!)"])  # of layers that are not built, or none
+    common = [name for name in expected if name in stored]
+    problems = {
+        "missing": [name for name in expected if name not in stored],
+        "unknown": [name for name in stored if name not in expected and not re.search(beyond, name)],
+        "of another shape": [
+            f"{name} {tuple(stored[name].shape)}, expected {tuple(expected[name].shape)}"
+            for name in common
+            if stored[name].shape != expected[name].shape
+        ],
+        "not of a floating type": [
+            f"{name} {stored[name].dtype}"
+            for name in common
+            if expected[name].is_floating_point() and stored[name].dtype not in STORED_TYPES
+        ],
+    }
+    found = [
+        f"{len(names)} {what} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
+        for what, names in problems.items()
+        if names
+    ]
+    if found:
+        raise ValueError(
+            f"The weights are not those of a {type(model).__name__} with this configuration and "
+            f"depth={model.config.depth}: {'; '.join(found)}. Export or download the repository again; where deeper "
+            "layers are missing, load it with a smaller depth."
+        )
+
+
+def require_usable_values(model: FusionModel) -> None:
+    """Raise a ValueError where a model has a weight that is not finite, or a variance below 0."""
+    for name, weight in model.state_dict().items():
+        # Those that are offloaded have no values here, and quantised ones are of types of their own.
+        if type(weight) is not torch.Tensor or weight.is_meta or not weight.is_floating_point() or not weight.numel():
+            continue
+        lowest, highest = (bound.item() for bound in weight.aminmax())  # NaN where there is one; takes no memory
+        if not (math.isfinite(lowest) and math.isfinite(highest)):
+            largest = torch.finfo(weight.dtype).max
+            remedy = (
+                f" In {weight.dtype} they are so where they are beyond {largest:g}: load the model with "
+                "dtype=torch.bfloat16 or torch.float32."
+                if weight.dtype == torch.float16
+                else " Export or download the repository again."
+            )
+            raise ValueError(f"The weight {name} has values that are NaN or infinite.{remedy}")
+        if name.endswith("running_var") and lowest < 0:
+            raise ValueError(f"The weight {name} has variances below 0. Export or download the repository again.")

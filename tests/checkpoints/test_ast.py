@@ -161,3 +161,25 @@ def test_mistakes_are_named(saved, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({**config, "time_stride": 16}))
     with pytest.raises(HfGarError, match="has time_stride=16; AST-Fusion has 10"):
         convert_ast(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"num_hidden_layers": 10**9}, "num_hidden_layers has to be an integer from 1 to 256"),
+        ({"num_mel_bins": "128"}, "num_mel_bins has to be an integer"),
+        ({"hidden_size": 50}, "hidden_size=50 has to be a multiple of num_attention_heads=4"),
+    ],
+)
+def test_a_hostile_configuration(saved, tmp_path, fields, message):
+    config = json.loads((saved / "4" / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, **fields}))
+    (tmp_path / "model.safetensors").symlink_to(saved / "4" / "model.safetensors")
+    with pytest.raises(HfGarError, match=f"config.json is not the configuration of an AST: {message}"):
+        convert_ast(tmp_path)
+
+
+def test_a_configuration_that_is_nested_too_deep(tmp_path):
+    (tmp_path / "config.json").write_text("[" * 100_000)
+    with pytest.raises(HfGarError, match=r"config\.json cannot be read: maximum recursion depth"):
+        convert_ast(tmp_path)

@@ -6,7 +6,7 @@ from huggingface_hub import EvalResult, ModelCard
 
 from hf_gar.cli import main
 from hf_gar.errors import HfGarError
-from hf_gar.hub.card import Origin, add_results, read_origin, render_card
+from hf_gar.hub.card import Origin, add_results, as_code, read_origin, render_card
 from hf_gar.hub.paper import PAPER_MODELS, PAPER_TASKS
 from hf_gar.models import MODEL_CLASSES
 from tests.conftest import save_publishable, save_tiny
@@ -85,3 +85,40 @@ def test_the_command_takes_results_of_this_repository_only(tmp_path, capsys):
     assert "no linear evaluation" in capsys.readouterr().err
     assert main(["card", str(folder), "--results", str(tmp_path)]) == 1
     assert "holds no evaluation" in capsys.readouterr().err
+
+
+NAMES = [
+    "a\n# Owned\n.pth",
+    "a`b``c`.pth",
+    "`.pth",
+    "a|b<img src=x>.pth",
+    "a\u2028\u202eb.pth",
+    "\udcff.pth",
+    "\x1b[31m.pth",
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_files_name_stays_a_name(name, tmp_path):
+    """Even where a card's metadata, which anyone can write, has it."""
+    folder = save_publishable("cnn14-fusion", tmp_path / "repository")
+    card = ModelCard.load(folder / "README.md")
+    origin = {**card.data.to_dict()["hf_gar"], "checkpoint": name}
+    card.data.hf_gar = origin
+    card.save(folder / "README.md")
+    text = add_results(folder, [result(name, 80.1)]).text
+    sound = add_results(save_publishable("cnn14-fusion", tmp_path / "sound"), [result("esc", 80.1)]).text
+    assert len(text.splitlines()) == len(sound.splitlines())
+    headings = [line for line in text.splitlines() if line.startswith("#")]
+    assert headings == [line for line in sound.splitlines() if line.startswith("#")]
+    assert not [character for character in text if not character.isprintable() and character != "\n"]
+    (row,) = [line for line in text.splitlines() if line.endswith("| 80.1 |")]
+    assert len(re.findall(r"(?<!\\)\|", row)) == 5  # no cell more
+    assert "<img" not in row.replace("\\<img", "")
+    assert read_origin(folder).checkpoint == name
+
+
+def test_code_is_delimited():
+    assert as_code("a.pth") == "`a.pth`"
+    assert as_code("a`b``c") == "``` a`b``c ```"
+    assert as_code("a\nb") == "`a\\nb`"

@@ -1,5 +1,6 @@
 import json
 import re
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -9,7 +10,10 @@ from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
 
 from hf_gar import Cnn14FusionFeatureExtractor, HfGarError
 from hf_gar.checkpoints.cnn14 import FRONT_ENDS, MEL_FILTERS, STFT
+from hf_gar.checkpoints.download import file_digest
+from hf_gar.checkpoints.sources import official_checkpoint
 from hf_gar.cli import main
+from hf_gar.hub.card import read_origin
 from hf_gar.hub.export import export_repository
 from hf_gar.models.log_mel import slaney_mel_filters
 from tests.conftest import relative_error
@@ -143,20 +147,6 @@ def test_save_load_save_is_identical(model, extractor, repository, tmp_path):
     assert {path.name for path in (tmp_path / "remote").iterdir()} == files
 
 
-def test_missing_weights_are_an_error(model, repository, tmp_path):
-    from safetensors.torch import load_file, save_file
-
-    model.save_pretrained(tmp_path)
-    weights = load_file(tmp_path / "model.safetensors")
-    missing = sorted(weights)[0]
-    del weights[missing]
-    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(ValueError, match=rf"lacks 1 weights .*{re.escape(missing)}"):
-        type(model).from_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="lacks 1 weights"):
-        AutoModel.from_pretrained(tmp_path, trust_remote_code=True)
-
-
 def test_an_output_that_holds_something_else_is_left_alone(official_files, tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(HfGarError, match="exists and is not an empty folder"):
@@ -167,6 +157,53 @@ def test_an_output_that_holds_something_else_is_left_alone(official_files, tmp_p
 def test_the_rate_has_to_be_the_files(official_files, tmp_path):
     with pytest.raises(HfGarError, match="is the network for 16000 Hz, not for 32000 Hz"):
         export_repository("cnn14-fusion", official_files("cnn14"), tmp_path / "a", sampling_rate=32000)
+
+
+def test_the_command_says_what_was_made_and_what_is_next(official_files, tmp_path, run_here):
+    output = tmp_path / "my model"
+    code, printed, errors = run_here(
+        "export", "vggish-fusion", "--checkpoint", official_files("vggish"), "--output", output, "--fusion-layers", 1
+    )
+    assert (code, errors) == (0, "")
+    digest = read_origin(output).checkpoint_sha256
+    assert printed.splitlines() == [
+        f"{output} is a complete vggish-fusion repository.",
+        f"Its weights are from vggish.pth (sha256 {digest[:8]}...), which is not known to be the official checkpoint.",
+        f"Next: hf-gar embed RECORDINGS --model '{output}' --output embeddings",
+    ]
+
+
+@pytest.mark.parametrize("algorithm", ["md5", "sha256"])
+def test_the_official_file_is_known_by_its_digest(official_files, tmp_path, run_here, monkeypatch, algorithm):
+    path = official_files("vggish")
+    source = official_checkpoint("vggish-fusion", 16000)
+    published = replace(source, digests={algorithm: file_digest(path, algorithm)})
+    monkeypatch.setattr("hf_gar.hub.export.official_checkpoint", lambda *_: published)
+    arguments = ["--checkpoint", path, "--output", tmp_path / "out", "--fusion-layers", 1]
+    code, printed, _ = run_here("export", "vggish-fusion", *arguments)
+    assert code == 0
+    assert "Its weights are those of the official checkpoint, vggish.pth (sha256 " in printed
+    assert read_origin(tmp_path / "out").is_official
+
+
+@pytest.mark.parametrize("kind", [torch.int8, torch.bool])
+def test_a_checkpoint_whose_weights_are_not_floats(kind, tmp_path, run_here):
+    weights = checkpoints.state_dict("vggish")
+    weights["features.0.bias"] = weights["features.0.bias"].to(kind)
+    torch.save(weights, tmp_path / "a.pth")
+    arguments = ["--checkpoint", tmp_path / "a.pth", "--output", tmp_path / "out", "--fusion-layers", 1]
+    code, _, errors = run_here("export", "vggish-fusion", *arguments)
+    assert code == 1
+    assert f"1 not of a floating type (convolutions.1.bias {kind})" in errors
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_checkpoints_name_with_a_line_break(official_files, tmp_path):
+    path = tmp_path / "a\n# Owned\n---\n.pth"
+    path.symlink_to(official_files("vggish"))
+    folder = export_repository("vggish-fusion", path, tmp_path / "out", fusion_layers=[1])
+    assert read_origin(folder).checkpoint == "a\\n# Owned\\n---\\n.pth"
+    assert not [line for line in (folder / "README.md").read_text().splitlines() if line.startswith("# Owned")]
 
 
 def test_the_card_tells_the_models_facts(name, exported):

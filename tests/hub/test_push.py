@@ -304,7 +304,7 @@ def test_code_elsewhere_is_named(publishable, tmp_path):
         check_repository(folder)
     shutil.rmtree(folder / "deep")
     config = json.loads((folder / "config.json").read_text())
-    config["auto_map"]["AutoModel"] = "someone/else--modeling_cnn14_fusion.CNN14FusionModel"
+    config["auto_map"]["AutoModel"] = "someone/else--modeling_cnn14_fusion.Cnn14FusionModel"
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(HfGarError, match=r"installed hf_gar: someone/else--modeling_cnn14_fusion\."):
         check_repository(folder)

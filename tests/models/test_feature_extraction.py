@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from tests.conftest import relative_error, tone
+from hf_gar import ASTFusionFeatureExtractor
+from tests.conftest import build_tiny, relative_error, tone
 
 
 def test_shapes_and_mask(extractor):
@@ -115,3 +116,50 @@ def test_short_clips_are_padded_with_silence(extractor, model, samples):
 def test_silence_embeds(extractor, model):
     inputs = extractor(np.zeros(16000, np.float32), sampling_rate=16000, return_tensors="pt")
     assert model(**inputs).pooler_output.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"window_length": -4}, "window_length has to be an integer from 16 to 16384, not -4"),
+        ({"window_length": 600}, "window_length=600 has to be from hop_length=160 to n_fft=512"),
+        ({"n_fft": 2**40}, "n_fft has to be an integer from 16 to 16384, not 1099511627776"),
+        ({"n_fft": 512.0}, "n_fft has to be an integer"),
+        ({"hop_length": 0}, "hop_length has to be an integer"),
+        ({"hop_length": 9000}, "has to be from hop_length=9000 to n_fft=512"),
+        ({"feature_size": True}, "feature_size has to be an integer"),
+        ({"sampling_rate": "16000"}, "sampling_rate has to be an integer"),
+        ({"frequency_max": 1e9}, "frequency_max has to be a number from 0 to"),
+        ({"frequency_max": 8001}, "frequency_max=8001 has to be above .* at most half of sampling_rate=16000"),
+        ({"frequency_max": float("nan")}, "frequency_max has to be a number .* not nan"),
+        ({"frequency_min": -1}, "frequency_min has to be a number"),
+        ({"frequency_min": 7900, "frequency_max": 7900}, "has to be above frequency_min=7900"),
+        ({"padding_side": "left"}, "padding_side has to be 'right'"),
+        ({"return_attention_mask": False}, "return_attention_mask has to be True"),
+        ({"window_frames": 3}, "window_frames is no field of a"),
+        ({"log_mel": 3}, "log_mel is no field of a"),
+        ({"feature_extractor_type": "ASTFeatureExtractor"}, "feature_extractor_type='ASTFeatureExtractor' is another"),
+    ],
+)
+def test_a_wrong_field_is_named(extractor, fields, message):
+    with pytest.raises(ValueError, match=message):
+        type(extractor)(**fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"mean": float("inf")}, "mean has to be a number from -1000 to 1000, not inf"),
+        ({"std": 0}, "std has to be a number from 0.001 to 1000, not 0"),
+        ({"max_length": 100_000}, "max_length=100000 makes 119988 patches"),
+    ],
+)
+def test_a_wrong_field_of_ast_is_named(fields, message):
+    with pytest.raises(ValueError, match=message):
+        ASTFusionFeatureExtractor(**fields)
+
+
+def test_an_extractor_of_another_model_is_refused(extractor, model_type):
+    other = "vggish-fusion" if model_type == "cnn14-fusion" else "cnn14-fusion"
+    with pytest.raises(ValueError, match=f"has model_type={model_type}, but its model takes {other}"):
+        extractor.match(build_tiny(other).config)

@@ -65,6 +65,20 @@ def test_a_clip_embeds_the_same_alone_or_in_a_batch(model_type, extractor, layer
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_clip_embeds_nearly_the_same_alone_or_in_a_batch_in_half_precision(model_type, extractor, dtype):
+    """What 8 bits (bfloat16) of a number allow: a matrix product of another batch size may sum in another order."""
+    model, half = build_tiny(model_type), build_tiny(model_type).to(dtype)
+    clips = [tone(seconds, seed=index) for index, seconds in enumerate(SECONDS)]
+    with torch.no_grad():
+        batch = half(**extractor(clips, sampling_rate=16000, return_tensors="pt")).pooler_output.float()
+        for index, clip in enumerate(clips):
+            inputs = extractor(clip, sampling_rate=16000, return_tensors="pt")
+            alone, exact = half(**inputs).pooler_output[0].float(), model(**inputs).pooler_output[0]
+            assert torch.nn.functional.cosine_similarity(batch[index], alone, dim=0) >= 0.999
+            assert torch.nn.functional.cosine_similarity(batch[index], exact, dim=0) >= 0.999
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision(model_type, model, inputs, dtype):
     half = build_tiny(model_type).to(dtype)
     with torch.no_grad():

@@ -1,0 +1,54 @@
+"""Keep libraries quiet where hf_gar says itself what happens."""
+
+import contextlib
+import logging
+import threading
+from collections.abc import Iterator
+
+from transformers.utils import logging as transformers_logging
+
+LIBRARIES = ("transformers", "huggingface_hub")
+
+
+class _Quiet:
+    """What the user has set, while blocks are under way; they may overlap, in several threads."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.blocks = 0
+        self.before = contextlib.ExitStack()
+
+    def begin(self) -> None:
+        with self.lock:
+            self.blocks += 1
+            if self.blocks > 1:
+                return
+            for logger in map(logging.getLogger, LIBRARIES):
+                self.before.callback(logger.setLevel, logger.level)
+                logger.setLevel(logging.CRITICAL)
+            # The public functions for this switch the Hub's progress bars, too, and those of downloads are to be seen.
+            shown = transformers_logging.is_progress_bar_enabled()
+            self.before.callback(setattr, transformers_logging, "_tqdm_active", shown)
+            transformers_logging._tqdm_active = False
+
+    def end(self) -> None:
+        with self.lock:
+            self.blocks -= 1
+            if self.blocks == 0:
+                self.before.close()
+
+
+_quiet = _Quiet()
+
+
+@contextlib.contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Within the block, transformers and the Hub's client log no warnings, and transformers draws no progress bars.
+
+    What a user has set of them is as it was after the block.
+    """
+    _quiet.begin()
+    try:
+        yield
+    finally:
+        _quiet.end()
