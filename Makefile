@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 INSTALLED := $(VENV)/installed
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint dist clean
 
 $(INSTALLED): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -21,6 +21,17 @@ lint: $(INSTALLED)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports --no-logo
+
+# The files of a release, checked, and the wheel tried in a new environment.
+dist: $(INSTALLED)
+	rm -rf dist build/release
+	$(VENV)/bin/python -m build
+	$(VENV)/bin/twine check --strict dist/*
+	$(PYTHON) -m venv build/release
+	build/release/bin/pip install --quiet --disable-pip-version-check dist/*.whl
+	build/release/bin/hf-gar --version
+	build/release/bin/python scripts/demo.py --output build/release/demo
 
 clean:
 	rm -rf $(VENV) demo build dist

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     )
     from hf_gar.models.pipeline_audio_embedding import AudioEmbeddingPipeline
 
+    __version__: str
+
 _NAMES = {
     "hf_gar.audio": ["AudioError", "load_audio"],
     "hf_gar.embedding.dataset": ["embed_dataset"],
@@ -56,6 +58,10 @@ __all__ = sorted(_MODULES)  # noqa: PLE0605 - a list, made of the table above
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("hf_gar")
     if name not in _MODULES:
         raise AttributeError(f"module 'hf_gar' has no attribute {name!r}")
     return getattr(import_module(_MODULES[name]), name)

@@ -46,6 +46,11 @@ TINY: dict[str, tuple[dict, dict]] = {
 }
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+        pytest.skip("there is no GPU here that CUDA runs on")
+
+
 def build_tiny(model_type: str, **config) -> FusionModel:
     """A small model in evaluation mode, its normalisations' statistics and all else random but fixed."""
     classes = MODEL_CLASSES[model_type]
