@@ -122,14 +122,18 @@ def open_task_of(options: argparse.Namespace) -> Any:
     )
 
 
-def embedding_options(options: argparse.Namespace) -> dict[str, Any]:
-    """The arguments of `run_evaluation` and `run_search` that the options of `add_task_options` give."""
+def evaluation_options(options: argparse.Namespace) -> dict[str, Any]:
+    """The arguments of `run_evaluation` and `run_search` that both commands have."""
+    from hf_gar.evaluation.embed_task import EmbeddingOptions
+    from hf_gar.hub.load import find_repository
+
     return {
-        "revision": options.revision,
+        "model": find_repository(options.model, options.revision),
+        "data": open_task_of(options),
+        "output": options.output,
         "learning_rate": options.lr,
         "seeds": options.seeds,
-        "devices": options.device,
-        "dtype": options.dtype,
-        "batch_size": options.batch_size,
-        "allow_failures": options.allow_other_counts,
+        "embedding": EmbeddingOptions(
+            tuple(options.device or ()), options.dtype, options.batch_size, options.allow_other_counts
+        ),
     }

@@ -102,16 +102,20 @@ def loading(what: str) -> Iterator[None]:
             raise HfGarError(f"{what} cannot be loaded: {error}\nExport or download the repository again.") from error
 
 
-def find_repository(name: str | Path, revision: str | None = None) -> Repository:
+def find_repository(name: str | Path | Repository, revision: str | None = None) -> Repository:
     """Find a model repository: a folder, or one on the Hub, of which the configuration and weights are fetched.
 
     Args:
-        name: The folder's path, or "organisation/name".
+        name: The folder's path, or "organisation/name"; a repository that was found already is returned as it is.
         revision: A branch, tag or commit on the Hub.
 
     Raises:
         HfGarError: There is none of that name, or it is no repository of a model that hf_gar has.
     """
+    if isinstance(name, Repository):
+        if revision not in (None, name.revision):
+            raise ValueError(f"{name.name} was found at the revision {name.revision}, not {revision!r}.")
+        return name
     folder, commit = Path(name), None
     if not folder.is_dir():
         folder = fetch_from_hub(str(name), FILES, revision)
