@@ -28,7 +28,9 @@ def add_command(commands: Any) -> None:
     parser.add_argument(
         "--max-length", type=whole_number(1), metavar="FRAMES", help="AST's input length, in frames of 10 ms"
     )
-    parser.add_argument("--frames", action="store_true", help="store the frame embeddings and their times, too")
+    parser.add_argument(
+        "--frames", dest="with_frames", action="store_true", help="store the frame embeddings and their times, too"
+    )
 
     source = parser.add_argument_group("source")
     source.add_argument(
@@ -42,7 +44,7 @@ def add_command(commands: Any) -> None:
     source.add_argument(
         "--dataset-revision", metavar="REVISION", help="of a dataset on the Hub: a branch, tag or commit"
     )
-    source.add_argument("--config", metavar="NAME", help="of a dataset on the Hub that has several")
+    source.add_argument("--config", dest="config_name", metavar="NAME", help="of a dataset on the Hub that has several")
     source.add_argument("--split", help="of a dataset that has several")
     source.add_argument("--path-column", metavar="NAME", help="the column with the recordings or their paths")
     source.add_argument("--streaming", action="store_true", help="keep nothing of a dataset on the Hub on disk")
@@ -89,7 +91,7 @@ def run(options: argparse.Namespace) -> int:
     source = open_source(
         read_file_list(sys.stdin.buffer) if options.source == [STANDARD_INPUT] else options.source,
         revision=options.dataset_revision,
-        config_name=options.config,
+        config_name=options.config_name,
         split=options.split,
         path_column=options.path_column,
         streaming=options.streaming,
@@ -101,7 +103,7 @@ def run(options: argparse.Namespace) -> int:
         revision=options.revision,
         dtype=options.dtype,
         model_kwargs=model_kwargs,
-        with_frames=options.frames,
+        with_frames=options.with_frames,
         batch_size=options.batch_size,
     )
     job_options = JobOptions(

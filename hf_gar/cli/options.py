@@ -93,6 +93,7 @@ def add_task_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--allow-other-counts", action="store_true", help="take an incomplete task")
     parser.add_argument(
         "--lr",
+        dest="learning_rate",
         type=learning_rate,
         metavar="RATE|sweep",
         help="learning rate, or choose on validation (default: paper's)",
@@ -131,7 +132,7 @@ def evaluation_options(options: argparse.Namespace) -> dict[str, Any]:
         "model": find_repository(options.model, options.revision),
         "data": open_task_of(options),
         "output": options.output,
-        "learning_rate": options.lr,
+        "learning_rate": options.learning_rate,
         "seeds": options.seeds,
         "embedding": EmbeddingOptions(
             tuple(options.device or ()), options.dtype, options.batch_size, options.allow_other_counts

@@ -93,7 +93,7 @@ def embed_task(
         message = f"{summary.failed} recordings could not be embedded: see {summary.output / ERRORS_FILE}."
         if not options.allow_failures or not summary.embedded:
             raise HfGarError(
-                f"{message} Mend them and run the command again, or pass --allow-other-counts to go on without them."
+                f"{message} Repair them and try again, or allow it (`allow_failures`), which leaves them out."
             )
         print(f"hf-gar: {message}", file=sys.stderr)
     results = read_job(job_folder)
@@ -104,7 +104,7 @@ def embed_task(
     if crop is not None and splits_there != splits_now:
         raise HfGarError(
             f"{job_folder} was made with another split of the same recordings, which decides where they are cut. "
-            "Choose another --output."
+            "Choose another `output`."
         )
     return EmbeddedTask(
         results.embeddings,

@@ -121,7 +121,7 @@ def find_repository(name: str | Path | Repository, revision: str | None = None) 
         folder = fetch_from_hub(str(name), FILES, revision)
         commit = folder.name
     elif revision is not None:
-        raise HfGarError(f"{name} is a folder, which has no revision {revision!r}. Leave --revision out.")
+        raise HfGarError(f"{name} is a folder, which has no revision {revision!r}. Leave `revision` out.")
     _check_classes(name, folder)
     weights = sorted(folder.glob("*.safetensors"))
     if not weights:

@@ -74,7 +74,7 @@ def test_a_table_with_paths_seen_from_its_folder(recordings, suffix, column):
     assert list(dataset[audio]) == [str(recordings / "clip0.wav"), str(recordings / "clip1.flac"), None]
     assert list(dataset["label"]) == [1, 2, 3]
     if column == "where":
-        with pytest.raises(HfGarError, match=r"no column 'file_name'.*'where', 'label'.*--path-column"):
+        with pytest.raises(HfGarError, match=r"no column 'file_name'.*'where', 'label'.*`path_column`"):
             open_source([path])
 
 
@@ -90,23 +90,23 @@ def test_a_saved_dataset_and_its_splits(recordings, tmp_path):
     train = datasets.Dataset.from_dict({"audio": [str(recordings / "clip0.wav")]})
     datasets.DatasetDict({"train": train, "test": train}).save_to_disk(tmp_path / "both")
     assert open_source([tmp_path / "both"], split="test")[0].num_rows == 1
-    with pytest.raises(HfGarError, match=r"has the splits train, test.*--split"):
+    with pytest.raises(HfGarError, match=r"has the splits train, test.*`split`"):
         open_source([tmp_path / "both"])
     train.save_to_disk(tmp_path / "one")
     assert open_source([tmp_path / "one"])[0].num_rows == 1
 
 
 def test_options_that_do_not_apply_are_refused(recordings, tmp_path):
-    with pytest.raises(HfGarError, match="Leave --split out"):
+    with pytest.raises(HfGarError, match="Leave `split` out"):
         open_source([recordings], split="train")
-    with pytest.raises(HfGarError, match="not a source that --path-column applies to"):
+    with pytest.raises(HfGarError, match="not a source that `path_column` applies to"):
         open_source([recordings], path_column="file_name")
     with pytest.raises(HfGarError, match="not on the Hub: it has no revision 'main'"):
         open_source([recordings], revision="main")
     saved = datasets.Dataset.from_dict({"wav": [str(recordings / "clip0.wav")]})
     saved.save_to_disk(tmp_path / "saved")
     assert open_source([tmp_path / "saved"], path_column="wav")[1] == "wav"
-    with pytest.raises(HfGarError, match=r"no column 'audio' with recordings, only 'wav'.*--path-column"):
+    with pytest.raises(HfGarError, match=r"no column 'audio' with recordings, only 'wav'.*`path_column`"):
         open_source([tmp_path / "saved"])
     saved.select([]).save_to_disk(tmp_path / "none")
     with pytest.raises(HfGarError, match="none cannot be read as a table or dataset, or is empty"):
@@ -181,7 +181,7 @@ def test_a_column_of_numbers_is_no_column_of_paths(suffix, recordings):
         table.to_json(path, orient="records", lines=True)
     else:
         table.to_parquet(path)
-    with pytest.raises(HfGarError, match=r"the column 'path' holds int64, but the paths .* text.*--path-column"):
+    with pytest.raises(HfGarError, match=r"the column 'path' holds int64, but the paths .* text.*`path_column`"):
         open_source([path])
     with pytest.raises(HfGarError, match=r"The dataset: the column 'audio' holds int64, not recordings or their paths"):
         open_source(datasets.Dataset.from_dict({"audio": [1, 2]}))
@@ -397,7 +397,7 @@ def test_a_dataset_that_changed_on_the_hub(recordings, repository_of_one, tmp_pa
         push(rows)
         embed_job(["org/sounds"], repository_of_one, tmp_path / "out", num_parts=2, part=0)
         push(rows[::-1])
-        with pytest.raises(HfGarError, match=r"go on with .*: --dataset-revision [0-9a-f]{40}\.") as error:
+        with pytest.raises(HfGarError, match=r"`dataset_revision` [0-9a-f]{40}\.") as error:
             embed_job(["org/sounds"], repository_of_one, tmp_path / "out")
         first = str(error.value)[-41:-1]
         embed_job(["org/sounds"], repository_of_one, tmp_path / "out", revision=first)
