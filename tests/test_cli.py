@@ -133,6 +133,18 @@ def test_a_job_says_how_far_it_is(recordings, repository, tmp_path, run_here):
     assert "Embedding" not in errors
 
 
+def test_quiet_says_results_alone(recordings, repository, tmp_path):
+    done = hf_gar("embed", recordings, "--model", repository, "--output", tmp_path / "out", "--quiet")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"6 recordings embedded in {tmp_path / 'out'}.\n"
+
+
+def test_completion_for_shells():
+    done = hf_gar("--print-completion", "bash")
+    assert done.returncode == 0
+    assert "--num-parts" in done.stdout
+
+
 def test_files_listed_on_standard_input(recordings, repository, tmp_path):
     name = os.fsencode(recordings) + b"/caf\xe9.wav"
     shutil.copyfile(recordings / "clip0.wav", name)

@@ -1,6 +1,7 @@
 """The command `hf-gar`: one module a command, which imports what the command needs only when it runs."""
 
 import argparse
+import contextlib
 import re
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -22,7 +23,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with stop_signals():
         try:
             options, flags = _parse(arguments)
-            if options.run is not status.run:
+            if options.quiet:
+                import datasets
+
+                datasets.disable_progress_bars()  # ours are drawn by its bars, too
+            elif options.run is not status.run:
                 say("loading PyTorch and its libraries ...")  # takes seconds
             return options.run(options)
         except (HfGarError, ValueError, OSError, ImportError) as error:
@@ -40,9 +45,20 @@ def _parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, dict[st
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
     for command in COMMANDS:
         command.add_command(subparsers)
+    for command_parser in subparsers.choices.values():
+        command_parser.add_argument("--quiet", action="store_true", help="no progress, only results and errors")
+    _add_completion(parser)
     options = parser.parse_args(arguments)
     actions = subparsers.choices[options.command]._actions
     return options, {action.dest: action.option_strings[-1] for action in actions if action.option_strings}
+
+
+def _add_completion(parser: argparse.ArgumentParser) -> None:
+    """`--print-completion SHELL`, where shtab is installed (the extra "completion")."""
+    with contextlib.suppress(ImportError):
+        import shtab
+
+        shtab.add_argument_to(parser, "--print-completion")
 
 
 def _with_flags(message: str, flags: dict[str, str]) -> str:

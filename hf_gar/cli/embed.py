@@ -112,7 +112,7 @@ def run(options: argparse.Namespace) -> int:
         strict=options.strict,
         retry_failed=options.retry_failed,
         engine=_engine(options),
-        report=say,
+        report=(lambda _: None) if options.quiet else say,
     )
     status = run_job(source, embedder, options.output, job_options)
     print(f"{status.embedded} recordings embedded in {status.output}.")

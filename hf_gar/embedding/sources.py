@@ -32,6 +32,7 @@ from hf_gar.embedding.tables import (
 from hf_gar.embedding.tars import TAR_SUFFIX, open_tars
 from hf_gar.errors import HfGarError
 from hf_gar.hub_errors import TRANSPORT_ERROR, hub_errors
+from hf_gar.quiet import quiet_datasets
 
 SAVED_DATASET_FILES = ("dataset_info.json", "dataset_dict.json")
 # Rows whose names are read at a time: their digest depends on it.
@@ -273,7 +274,8 @@ def _open_table(path: Path, path_column: str | None) -> tuple[datasets.Dataset, 
         features = datasets.Features.from_arrow_schema(_read(path, pq.read_schema))
         column = path_column or find_audio_column(features)
         if column in features and features[column] not in TEXT:
-            return datasets.Dataset.from_parquet(str(path)), column  # the recordings are in the table
+            with quiet_datasets():
+                return datasets.Dataset.from_parquet(str(path)), column  # the recordings are in the table
     table = read_table(path)
     if path_column is None:
         path_column = next((column for column in PATH_COLUMNS if column in table.column_names), PATH_COLUMNS[0])

@@ -35,7 +35,7 @@ class TaskData:
 
     Args:
         task: What is evaluated.
-        dataset: The columns "audio" (undecoded), "file_name", and "split" or "fold".
+        dataset: The columns "audio" (undecoded), "file_name", "label", and "split" or "fold".
         classes: The names of the classes, sorted.
         targets: The class of each recording, (clip,), or (clip, class), true where it has a label.
         source: Where the recordings are from: a path or the name of a dataset on the Hub.
@@ -101,7 +101,7 @@ def open_task(
     classes, targets = _encode(labels, metric)
     file_names = _file_names(dataset)
     part = FOLD if FOLD in dataset.column_names else SPLIT
-    kept = dataset.select_columns([AUDIO, part]).add_column(FILE_NAME, file_names)
+    kept = dataset.select_columns([AUDIO, part]).add_column(FILE_NAME, file_names).add_column(LABEL, labels)
     if not allow_other_counts:
         folds = len(set(kept[FOLD])) if part == FOLD else None
         given.require_counts(len(targets), len(classes), folds)
