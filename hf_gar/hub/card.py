@@ -102,7 +102,7 @@ def render_card(
         paper_tasks=PAPER_TASKS if spec.paper else {},
         measured=measured,
     )
-    return ModelCard(text)
+    return ModelCard(re.sub(r"\n{3,}", "\n\n", text))  # where a template leaves a block out
 
 
 def format_layers(layers: Iterable[int]) -> str:
