@@ -9,11 +9,11 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.constants import HF_HOME
 from huggingface_hub.file_download import http_get
 
-from hf_gar.checkpoints.sources import OfficialCheckpoint
 from hf_gar.errors import HfGarError
 from hf_gar.files import write_errors
 from hf_gar.hub_errors import hub_errors
 from hf_gar.quiet import quiet_libraries
+from hf_gar.registry.spec import OfficialCheckpoint
 
 # What is read of a model on the Hub that transformers wrote.
 TRANSFORMERS_FILES = ["config.json", "preprocessor_config.json", "model.safetensors"]

@@ -19,7 +19,7 @@ from hf_gar.errors import HfGarError
 from hf_gar.evaluation.evaluate import EmbeddedTask
 from hf_gar.evaluation.task_data import AUDIO, FILE_NAME, SPLIT, TaskData, rows_of
 from hf_gar.hub.load import Repository
-from hf_gar.models import ASTFusionConfig, ASTFusionFeatureExtractor, FusionConfig
+from hf_gar.models import FusionFeatureExtractor
 
 # Of a large task, the filter banks of so many clips are measured, chosen at random, always the same.
 MEASURED_CLIPS = 2000
@@ -56,8 +56,9 @@ def embed_task(
 ) -> EmbeddedTask:
     """Embed a task's recordings, brought to the task's length; where the job is there already, only read it.
 
-    AST runs at the task's length, as in the paper, unless `model_kwargs` says another `max_length`, and normalises by
-    the statistics of the task's training clips: of all clips where there are folds, whose training clips differ.
+    A network with an input of a fixed length, as AST, runs at the task's length, as in the paper, unless `model_kwargs`
+    says another `max_length`. One that takes normalised spectrograms, as AST, gets them normalised by the statistics of
+    the task's training clips: of all clips where there are folds, whose training clips differ.
 
     Args:
         data: The task with its recordings.
@@ -70,15 +71,15 @@ def embed_task(
         HfGarError: The folder holds another job, or recordings could not be embedded.
     """
     model_kwargs, options = dict(model_kwargs or {}), options or EmbeddingOptions()
-    config = repository.load_config(**model_kwargs)
+    extractor = repository.load_feature_extractor()
     seconds = data.task.seconds
-    if seconds is not None and isinstance(config, ASTFusionConfig) and "max_length" not in model_kwargs:
-        model_kwargs["max_length"] = mel_frames(seconds, config)
+    if seconds is not None and extractor.max_length is not None and "max_length" not in model_kwargs:
+        model_kwargs["max_length"] = mel_frames(seconds, extractor)
     crop = None if seconds is None else Crop(seconds)
     embedder = AudioEmbedder(
         repository,
         model_kwargs=model_kwargs,
-        feature_extractor_kwargs=_task_normalization(data, repository, crop),
+        feature_extractor_kwargs=_task_normalization(data, extractor, crop),
         crop=crop,
         dtype=options.dtype,
         batch_size=options.batch_size,
@@ -116,10 +117,11 @@ def embed_task(
     )
 
 
-def _task_normalization(data: TaskData, repository: Repository, crop: Crop | None) -> dict[str, float] | None:
-    """The task's own statistics for AST's filter banks; None for the other networks."""
-    extractor = repository.load_feature_extractor()
-    if not isinstance(extractor, ASTFusionFeatureExtractor):
+def _task_normalization(
+    data: TaskData, extractor: FusionFeatureExtractor, crop: Crop | None
+) -> dict[str, float] | None:
+    """The task's own statistics, where the network's spectrograms are normalised by such; None elsewhere."""
+    if not extractor.is_normalized_by_statistics:
         return None
     in_training = (
         np.flatnonzero(_parts(data) == "train") if data.part_column == "split" else np.arange(len(data.dataset))
@@ -132,10 +134,11 @@ def _task_normalization(data: TaskData, repository: Repository, crop: Crop | Non
     return {"mean": float(f"{mean:.6g}"), "std": float(f"{std:.6g}")}
 
 
-def mel_frames(seconds: float, config: FusionConfig) -> int:
-    """How many frames AST's front end makes of so many seconds: windows of 25 ms that lie within."""
-    window = round(0.025 * config.sampling_rate)
-    return 1 + max(0, round(seconds * config.sampling_rate) - window) // config.hop_length
+def mel_frames(seconds: float, extractor: FusionFeatureExtractor) -> int:
+    """How many mel frames a front end makes of so many seconds: the length that the network's input needs."""
+    rate = extractor.sampling_rate
+    silence = np.zeros(round(seconds * rate), np.float32)
+    return len(extractor(silence, sampling_rate=rate, padding=False)["input_features"][0])
 
 
 def _parts(data: TaskData) -> np.ndarray:

@@ -21,6 +21,7 @@ from hf_gar.evaluation.task_data import TaskData
 from hf_gar.evaluation.tasks import TASKS
 from hf_gar.hub.load import Repository, find_repository
 from hf_gar.models import FusionConfig
+from hf_gar.registry import MODELS
 
 
 def run_evaluation(
@@ -59,7 +60,7 @@ def run_evaluation(
     evaluation = evaluate_embeddings(task, rates, seeds=seeds, probe=probe, device=embedding.engine.device)
     about = {
         **_describe(repository, config, data, task, seeds),
-        "layers": None if config.fusion_layers is None else list(config.fused_layers),
+        "layers": config.layer_choice,
         "probe": probe,
         "embedding_s": round(embedded - began, 2),
         "training_s": round(time.perf_counter() - embedded, 2),
@@ -118,7 +119,7 @@ def _describe(
         # Of your own task nobody else knows when it is complete.
         "is_complete_task": data.is_complete if data.task in TASKS.values() else None,
         "model": repository.name,
-        "model_name": config.model_type if config.fusion_layers else config.model_type.removesuffix("-fusion"),
+        "model_name": MODELS[config.model_type].variant_name(config.is_unfused),
         "embedding_size": task.embeddings.shape[1],
         "clips": len(task.embeddings),
         "classes": len(task.classes),

@@ -5,8 +5,7 @@ import pandas as pd
 import pytest
 import soundfile
 
-from hf_gar import HfGarError, measure_normalization
-from hf_gar.models import ASTFusionFeatureExtractor
+from hf_gar import ASTFusionFeatureExtractor, HfGarError, measure_normalization
 from tests.conftest import tone
 
 

@@ -10,7 +10,7 @@ import pytest
 import soundfile
 from PIL import Image
 
-from hf_gar import HfGarError
+from hf_gar import ASTFusionFeatureExtractor, HfGarError
 from hf_gar.cli import main
 from hf_gar.embedding.results import read_job
 from hf_gar.evaluation import optional
@@ -20,8 +20,7 @@ from hf_gar.evaluation.report import read_measurement
 from hf_gar.evaluation.run import run_evaluation, run_search
 from hf_gar.evaluation.task_data import open_task
 from hf_gar.hub.load import find_repository
-from hf_gar.hub.paper import PAPER_TASKS
-from hf_gar.models import ASTFusionConfig
+from hf_gar.registry.paper import PAPER_TASKS
 from tests.conftest import save_tiny
 
 
@@ -153,7 +152,7 @@ def test_ast_runs_at_the_tasks_length(tones, tmp_path):
     repository = save_tiny("ast-fusion", tmp_path / "ast")
     embed_task(open_task(tones, seconds=1), find_repository(repository), tmp_path / "out")
     assert json.loads((tmp_path / "out" / "job.json").read_text())["max_length"] == 98
-    assert mel_frames(30, ASTFusionConfig()) == 2998
+    assert mel_frames(30, ASTFusionFeatureExtractor()) == 2998
 
 
 def test_recordings_that_cannot_be_embedded(tones, cnn14, tmp_path):

@@ -7,8 +7,8 @@ from huggingface_hub import EvalResult, ModelCard
 from hf_gar.cli import main
 from hf_gar.errors import HfGarError
 from hf_gar.hub.card import Origin, add_results, as_code, read_origin, render_card
-from hf_gar.hub.paper import PAPER_MODELS, PAPER_TASKS
-from hf_gar.models import MODEL_CLASSES
+from hf_gar.registry import MODELS
+from hf_gar.registry.paper import PAPER_TASKS
 from tests.conftest import save_publishable, save_tiny
 
 
@@ -17,9 +17,9 @@ def result(name, value) -> EvalResult:
 
 
 def test_the_metadata(model_type):
-    classes = MODEL_CLASSES[model_type]
+    spec = MODELS[model_type]
     official = Origin("official.pth", "ab", True, "cd")
-    data = render_card(classes.config(), classes.feature_extractor(), official).data
+    data = render_card(spec.config(), spec.feature_extractor(), official).data
     assert data.library_name == "transformers"
     assert data.pipeline_tag == "feature-extraction"
     assert {"audio", model_type, "custom_code"} <= set(data.tags)
@@ -27,20 +27,20 @@ def test_the_metadata(model_type):
     expected = "MIT/ast-finetuned-audioset-10-10-0.4593" if model_type == "ast-fusion" else None
     assert data.base_model == expected
     # Of a checkpoint that somebody brought, nothing is claimed.
-    other = render_card(classes.config(), classes.feature_extractor(), Origin("my.pth", "ab", False, "cd")).data
+    other = render_card(spec.config(), spec.feature_extractor(), Origin("my.pth", "ab", False, "cd")).data
     assert other.license is None
     assert other.base_model is None
 
 
 def test_the_papers_figures_stand_apart_from_ours(model_type):
-    classes = MODEL_CLASSES[model_type]
+    spec = MODELS[model_type]
     origin = Origin("official.pth", "ab", True, "cd")
-    card = render_card(classes.config(), classes.feature_extractor(), origin)
+    card = render_card(spec.config(), spec.feature_extractor(), origin)
     assert card.data.eval_results is None  # nothing was measured: no model index
-    paper = PAPER_MODELS[model_type]
+    unfused, fused = spec.paper.unfused.accuracies, spec.paper.fused.accuracies
     for task, title in PAPER_TASKS.items():
-        assert f"| {title} | {paper.unfused[task]} | {paper.fused[task]} | not measured |" in card.content
-    assert paper.fused["gtzan"] < paper.unfused["gtzan"]
+        assert f"| {title} | {unfused[task]} | {fused[task]} | not measured |" in card.content
+    assert fused["gtzan"] < unfused["gtzan"]
     assert "It lost on music genre (GTZAN)" in re.sub(r"\s+", " ", card.content)
 
 
