@@ -43,6 +43,11 @@ def resolve_fusion_layers(fusion_layers: Sequence[int], valid_layers: Sequence[i
     return tuple(sorted(fusion_layers))
 
 
+def is_traced() -> bool:
+    """Whether a graph is being made of what runs, for torch.compile or an export: nothing may branch on values then."""
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()
+
+
 def length_mask(lengths: torch.Tensor, size: int) -> torch.Tensor:
     """The mask (batch, size), true where a position is within its sequence's length; `lengths` is (batch,)."""
     return torch.arange(size, device=lengths.device)[None, :] < lengths[:, None]
@@ -58,10 +63,7 @@ def tap_to_frames(tap: torch.Tensor, steps_per_frame: int) -> torch.Tensor:
     Returns:
         (batch, frame, channel * frequency).
     """
-    batch, channels, time, frequencies = tap.shape
-    frames = time // steps_per_frame
-    tap = tap[:, :, : frames * steps_per_frame].reshape(batch, channels, frames, steps_per_frame, frequencies).amax(3)
-    return tap.permute(0, 2, 1, 3).reshape(batch, frames, channels * frequencies)
+    return torch.nn.functional.max_pool2d(tap, (steps_per_frame, 1)).transpose(1, 2).flatten(2)
 
 
 def pool_frames(frames: torch.Tensor, frame_mask: torch.Tensor) -> torch.Tensor:

@@ -9,7 +9,7 @@ from .audio_integrity import DamageError  # noqa: F401
 from .audio_loading import AudioError  # noqa: F401
 from .configuration_ast_fusion import PATCH_SIZE, PATCH_STRIDE, ASTFusionConfig
 from .configuration_fusion import FusionConfig  # noqa: F401
-from .fusion import length_mask
+from .fusion import resolve_fusion_layers  # noqa: F401
 from .modeling_fusion import FusionModel, FusionOutput, LayerOutputs
 from .pipeline_audio_embedding import AudioEmbeddingPipeline  # noqa: F401
 from .windows import split_windows  # noqa: F401
@@ -36,7 +36,7 @@ class ASTEmbeddings(nn.Module):
     def forward(self, input_features: torch.Tensor) -> torch.Tensor:
         # Rows are frequencies: the tokens go through all times of the first row, then of the second.
         patches = self.projection(input_features.transpose(1, 2)[:, None]).flatten(2).transpose(1, 2)
-        special = torch.cat([self.cls_token, self.distillation_token], dim=1).expand(len(patches), -1, -1)
+        special = torch.cat([self.cls_token, self.distillation_token], dim=1).expand(patches.shape[0], -1, -1)
         return torch.cat([special, patches], dim=1) + self.fitted_position_embeddings()
 
     def fitted_position_embeddings(self) -> torch.Tensor:
@@ -110,7 +110,7 @@ class ASTFusionModel(FusionModel):
             for parameter in (module.cls_token, module.distillation_token, module.position_embeddings):
                 init.trunc_normal_(parameter, std=self.config.initializer_range)
 
-    def layer_outputs(self, input_features: torch.Tensor, lengths: torch.Tensor) -> LayerOutputs:
+    def layer_outputs(self, input_features: torch.Tensor, lengths: torch.Tensor | None) -> LayerOutputs:
         if input_features.shape[1] != self.config.max_length:
             raise ValueError(
                 f"input_features has {input_features.shape[1]} spectrogram frames, but this model takes "
@@ -125,9 +125,11 @@ class ASTFusionModel(FusionModel):
                 normed = self.norm(x)
                 clips.append(normed[:, :2].mean(1))
                 frames.append(normed[:, 2:].unflatten(1, self.embeddings.grid).mean(1))
-        # A column is a clip's own where all of its frames are; a clip has at least one.
-        columns = ((lengths - PATCH_SIZE) // PATCH_STRIDE + 1).clamp(min=1)
-        return LayerOutputs(frames, length_mask(columns, self.embeddings.grid[1]), clips)
+        return LayerOutputs(frames, clips)
+
+    def frame_counts(self, lengths: torch.Tensor) -> torch.Tensor:
+        # A column is a clip's own where all of its mel frames are; a clip has a minimum of one.
+        return ((lengths - PATCH_SIZE) // PATCH_STRIDE + 1).clamp(min=1)
 
     def summarize_windows(self, outputs: FusionOutput, own_frames: torch.Tensor) -> torch.Tensor:
         """What `merge_windows` needs of a batch of windows: their clip embeddings, (batch, 1, D), in float32."""

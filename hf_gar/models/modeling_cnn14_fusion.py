@@ -9,7 +9,7 @@ from .audio_loading import AudioError  # noqa: F401
 from .configuration_cnn14_fusion import BLOCKS, MEL_FRAMES_PER_FRAME, Cnn14FusionConfig
 from .configuration_fusion import FusionConfig  # noqa: F401
 from .fusion import length_mask, tap_to_frames
-from .modeling_fusion import FusionModel, LayerOutputs, require_length
+from .modeling_fusion import FusionModel, LayerOutputs
 from .pipeline_audio_embedding import AudioEmbeddingPipeline  # noqa: F401
 from .windows import split_windows  # noqa: F401
 
@@ -56,6 +56,7 @@ class Cnn14FusionModel(FusionModel):
     """
 
     config_class = Cnn14FusionConfig
+    minimum_length = MEL_FRAMES_PER_FRAME
 
     def __init__(self, config: Cnn14FusionConfig):
         super().__init__(config)
@@ -83,23 +84,23 @@ class Cnn14FusionModel(FusionModel):
         else:
             super()._init_weights(module)
 
-    def layer_outputs(self, input_features: torch.Tensor, lengths: torch.Tensor) -> LayerOutputs:
-        require_length(lengths, MEL_FRAMES_PER_FRAME, "CNN14")
+    def layer_outputs(self, input_features: torch.Tensor, lengths: torch.Tensor | None) -> LayerOutputs:
         x = self.bn0(input_features.to(self.dtype).transpose(1, 2)).transpose(1, 2)[:, None]
-        # Where no clip is padded there is nothing to mask.
-        is_padded = not bool((lengths == x.shape[2]).all())
-        x = zero_after(x, lengths if is_padded else None)
+        x = zero_after(x, lengths)
         reduction = 1  # spectrogram frames in a time step of x
         layers = []
         for number, block in enumerate(self.blocks[: self.fused_layers[-1]], start=1):
-            x = block(x, lengths // reduction if is_padded else None)
+            x = block(x, None if lengths is None else lengths // reduction)
             reduction = min(2 * reduction, MEL_FRAMES_PER_FRAME)
             if number in self.fused_layers:
                 layers.append(tap_to_frames(x, MEL_FRAMES_PER_FRAME // reduction))
             x = self.dropout(x)
         if self.is_unfused:
             layers.append(x.mean(3).transpose(1, 2))
-        return LayerOutputs(layers, length_mask(lengths // MEL_FRAMES_PER_FRAME, layers[0].shape[1]))
+        return LayerOutputs(layers)
+
+    def frame_counts(self, lengths: torch.Tensor) -> torch.Tensor:
+        return lengths // MEL_FRAMES_PER_FRAME
 
     def head(self, pooled: torch.Tensor) -> torch.Tensor:
         return pooled if self.fc1 is None or not self.is_unfused else self.fc1(pooled.to(self.dtype)).relu()

@@ -12,7 +12,7 @@ from transformers.modeling_utils import load_state_dict
 from transformers.utils import ModelOutput, can_return_tuple
 
 from .configuration_fusion import FusionConfig
-from .fusion import maximum_and_sum, pool_frames
+from .fusion import is_traced, length_mask, maximum_and_sum, pool_frames
 
 # Imported so that save_pretrained, which copies what this file imports, copies the pipeline that config.json names.
 from .pipeline_audio_embedding import AudioEmbeddingPipeline  # noqa: F401
@@ -41,13 +41,12 @@ class FusionOutput(ModelOutput):
 
 
 class LayerOutputs(NamedTuple):
-    """What the chosen layers give: their frames, (batch, frame, D of the layer), and the mask (batch, frame).
+    """What the chosen layers give: their frames, (batch, frame, D of the layer).
 
     `clips`, (batch, D of the layer), is for networks whose clip embedding is not pooled from their frames.
     """
 
     frames: list[torch.Tensor]
-    frame_mask: torch.Tensor
     clips: list[torch.Tensor] | None = None
 
 
@@ -58,6 +57,9 @@ class FusionModel(PreTrainedModel):
     main_input_name = "input_features"
     input_modalities = "audio"
     _auto_class = "AutoModel"
+    _can_compile_fullgraph = True
+    # The shortest clip that the network takes, in mel frames.
+    minimum_length = 1
 
     def __init__(self, config: FusionConfig):
         config.check()
@@ -87,9 +89,16 @@ class FusionModel(PreTrainedModel):
         require_weights_of(model, stored)
         return super()._load_pretrained_model(model, state_dict, checkpoint_files, *args, **kwargs)
 
-    def layer_outputs(self, input_features: torch.Tensor, lengths: torch.Tensor) -> LayerOutputs:
-        """The outputs of the chosen layers for spectrograms (batch, time, mel) of `lengths` (batch,) mel frames."""
+    def layer_outputs(self, input_features: torch.Tensor, lengths: torch.Tensor | None) -> LayerOutputs:
+        """The outputs of the chosen layers for spectrograms (batch, time, mel).
+
+        `lengths` (batch,) are the clips' own mel frames; None where no clip is padded.
+        """
         raise AttributeError(f"{type(self).__name__} has to define layer_outputs.")
+
+    def frame_counts(self, lengths: torch.Tensor) -> torch.Tensor:
+        """How many frame embeddings clips of `lengths` mel frames have, (batch,) -> (batch,)."""
+        raise AttributeError(f"{type(self).__name__} has to define frame_counts.")
 
     def head(self, pooled: torch.Tensor) -> torch.Tensor:
         """What follows the pooling over time: nothing, (batch, D) -> (batch, D), but in some unfused networks."""
@@ -109,6 +118,11 @@ class FusionModel(PreTrainedModel):
             attention_mask: (batch, time), 1 for a clip's own frames, which come first; by default all are.
             output_hidden_states: Whether to return each fused layer's frames as well.
 
+        The network can be compiled and exported (`torch.compile`, `torch.export`, `torch.onnx.export` with dynamo=True)
+        for batches and recordings of any size; `torch.export` takes CNN14 from 64 mel frames on, which is two frame
+        embeddings. Lengths are then no longer checked: the embedding of a clip that is shorter than the network takes
+        is NaN.
+
         Returns:
             A `FusionOutput`. A clip's embeddings are the same alone and in any batch, up to rounding: in half precision
             the order of a sum, which depends on the batch's size, makes as much of a difference as its rounding.
@@ -116,16 +130,21 @@ class FusionModel(PreTrainedModel):
         Raises:
             ValueError: The input has another shape or length than the network takes.
         """
-        layers, frame_mask, clips = self.layer_outputs(input_features, self._lengths(input_features, attention_mask))
-        layers = [frames.masked_fill(~frame_mask[:, :, None], 0) for frames in layers]
+        lengths = self._lengths(input_features, attention_mask)
+        layers, clips = self.layer_outputs(input_features, lengths)
         frames = torch.cat(layers, dim=-1)
+        if lengths is None:
+            frame_mask = torch.ones(frames.shape[:2], dtype=torch.bool, device=frames.device)
+        else:
+            frame_mask = length_mask(self.frame_counts(lengths), frames.shape[1])
+            frames = frames.masked_fill(~frame_mask[:, :, None], 0)
         if output_hidden_states is None:
             output_hidden_states = self.config.output_hidden_states
         return FusionOutput(
             last_hidden_state=frames,
             pooler_output=self.head(pool_frames(frames, frame_mask)) if clips is None else torch.cat(clips, dim=-1),
             frame_mask=frame_mask,
-            hidden_states=tuple(layers) if output_hidden_states else None,
+            hidden_states=frames.split([layer.shape[2] for layer in layers], dim=2) if output_hidden_states else None,
         )
 
     def encode_frames(self, input_features: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
@@ -155,28 +174,26 @@ class FusionModel(PreTrainedModel):
         with torch.no_grad():
             return self.head((maximum + total / num_frames.sum())[None].to(self.device))[0]
 
-    def _lengths(self, input_features: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
-        """The clips' own spectrogram frames, (batch,)."""
+    def _lengths(self, input_features: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor | None:
+        """The clips' own mel frames, (batch,); None where no clip is known to be padded."""
         if input_features.ndim != 3 or input_features.shape[2] != self.config.num_mel_bins:
             raise ValueError(
                 f"input_features has the shape {tuple(input_features.shape)}, expected (batch, time, "
                 f"{self.config.num_mel_bins}), as the feature extractor makes it."
             )
         batch, time, _ = input_features.shape
-        if attention_mask is None:
-            return torch.full((batch,), time, device=input_features.device)
-        if attention_mask.shape != (batch, time):
+        if attention_mask is not None and attention_mask.shape != (batch, time):
             raise ValueError(f"attention_mask has the shape {tuple(attention_mask.shape)}, expected {(batch, time)}.")
-        return attention_mask.sum(1)
-
-
-def require_length(lengths: torch.Tensor, minimum: int, network: str) -> None:
-    """Raise a ValueError where a clip has fewer spectrogram frames than the network takes; `lengths` is (batch,)."""
-    if bool((lengths < minimum).any()):
-        raise ValueError(
-            f"A clip has {int(lengths.min())} spectrogram frames, but {network} takes at least {minimum}. The feature "
-            "extractor pads shorter clips: pass it the waveform as it is."
-        )
+        lengths = None if attention_mask is None else attention_mask.sum(1)
+        if is_traced():
+            return lengths
+        shortest = time if lengths is None else int(lengths.min())
+        if shortest < self.minimum_length:
+            raise ValueError(
+                f"A clip has {shortest} mel frames, but {type(self).__name__} takes a minimum of "
+                f"{self.minimum_length}. The feature extractor pads shorter clips: pass it the waveform as it is."
+            )
+        return None if shortest == time else lengths
 
 
 def require_weights_of(model: FusionModel, stored: Mapping[str, torch.Tensor]) -> None:

@@ -15,8 +15,8 @@ from .configuration_vggish_fusion import (
     POOLINGS,
     VGGishFusionConfig,
 )
-from .fusion import length_mask, tap_to_frames
-from .modeling_fusion import FusionModel, LayerOutputs, require_length
+from .fusion import is_traced, length_mask, tap_to_frames
+from .modeling_fusion import FusionModel, LayerOutputs
 from .pipeline_audio_embedding import AudioEmbeddingPipeline  # noqa: F401
 from .windows import split_windows  # noqa: F401
 
@@ -37,6 +37,7 @@ class VGGishFusionModel(FusionModel):
     """
 
     config_class = VGGishFusionConfig
+    minimum_length = PATCH_MEL_FRAMES
 
     def __init__(self, config: VGGishFusionConfig):
         super().__init__(config)
@@ -65,19 +66,28 @@ class VGGishFusionModel(FusionModel):
             init.xavier_uniform_(module.weight)
             init.zeros_(module.bias)
 
-    def layer_outputs(self, input_features: torch.Tensor, lengths: torch.Tensor) -> LayerOutputs:
-        require_length(lengths, PATCH_MEL_FRAMES, "VGGish")
-        batch, time, mel = input_features.shape
-        count = time // PATCH_MEL_FRAMES
-        patches = input_features[:, : count * PATCH_MEL_FRAMES].reshape(batch, count, PATCH_MEL_FRAMES, mel)
-        patch_mask = length_mask(lengths // PATCH_MEL_FRAMES, count)
-        pieces = [self._patch_frames(piece) for piece in patches[patch_mask].to(self.dtype).split(PATCHES_AT_ONCE)]
-        layers = []
-        for frames in (torch.cat(layer) for layer in zip(*pieces, strict=True)):
-            placed = frames.new_zeros(batch, count, *frames.shape[1:])
-            placed[patch_mask] = frames
-            layers.append(placed.flatten(1, 2))
-        return LayerOutputs(layers, patch_mask.repeat_interleave(FRAMES_PER_PATCH, dim=1))
+    def layer_outputs(self, input_features: torch.Tensor, lengths: torch.Tensor | None) -> LayerOutputs:
+        batch, time, _ = input_features.shape
+        # A slice, or a reshape in one step, would be traced for some lengths only: torch.export compares their sizes.
+        used = torch.arange(time // PATCH_MEL_FRAMES * PATCH_MEL_FRAMES, device=input_features.device)
+        patches = input_features.to(self.dtype).index_select(1, used).flatten(0, 1).unflatten(0, (-1, PATCH_MEL_FRAMES))
+        if is_traced():  # sizes must not depend on values: the padding passes through the network, too
+            layers = self._patch_frames(patches)
+        else:
+            own = torch.ones(patches.shape[0], dtype=torch.bool, device=patches.device)
+            if lengths is not None:
+                own = length_mask(lengths // PATCH_MEL_FRAMES, time // PATCH_MEL_FRAMES).flatten()
+            layers = self._own_patch_frames(patches, own)
+        return LayerOutputs([frames.flatten(0, 1).unflatten(0, (batch, -1)) for frames in layers])
+
+    def frame_counts(self, lengths: torch.Tensor) -> torch.Tensor:
+        return lengths // PATCH_MEL_FRAMES * FRAMES_PER_PATCH
+
+    def _own_patch_frames(self, patches: torch.Tensor, own: torch.Tensor) -> list[torch.Tensor]:
+        """As `_patch_frames`, a bounded number at a time, and zeros for patches that are not `own` (patch,)."""
+        pieces = map(self._patch_frames, patches[own].split(PATCHES_AT_ONCE))
+        layers = [torch.cat(layer) for layer in zip(*pieces, strict=True)]
+        return [frames.new_zeros(own.shape[0], *frames.shape[1:]).index_put((own,), frames) for frames in layers]
 
     def _patch_frames(self, patches: torch.Tensor) -> list[torch.Tensor]:
         """Each chosen layer's frames, (patch, 6, D of the layer), of patches (patch, 96, mel)."""

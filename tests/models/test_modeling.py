@@ -141,12 +141,12 @@ def test_wrong_shapes_are_named(model):
         model(torch.zeros(1, 100, bins), attention_mask=torch.ones(1, 99))
 
 
-@pytest.mark.parametrize(("name", "network", "minimum"), [("cnn14", "CNN14", 32), ("vggish", "VGGish", 96)])
+@pytest.mark.parametrize(("name", "network", "minimum"), [("cnn14", "Cnn14", 32), ("vggish", "VGGish", 96)])
 def test_a_clip_shorter_than_the_network_takes_is_refused(name, network, minimum):
     model = build_tiny(f"{name}-fusion")
     mask = torch.ones(2, 128)
     mask[1, 20:] = 0
-    with pytest.raises(ValueError, match=f"20 spectrogram frames, but {network} takes at least {minimum}"):
+    with pytest.raises(ValueError, match=f"has 20 mel frames, but {network}FusionModel takes a minimum of {minimum}"):
         model(torch.zeros(2, 128, 32), attention_mask=mask)
 
 
