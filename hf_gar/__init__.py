@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from hf_gar.embedding.embedder import AudioEmbedder
     from hf_gar.embedding.normalization import measure_normalization
     from hf_gar.embedding.results import read_job
-    from hf_gar.embedding.run import run_job
+    from hf_gar.embedding.run import JobOptions, embed_recordings, run_job
+    from hf_gar.embedding.sources import open_source
     from hf_gar.errors import HfGarError
     from hf_gar.hub.export import export_repository
     from hf_gar.hub.push import push_repository
@@ -31,7 +32,10 @@ _NAMES = (
     "hf_gar.embedding.embedder:AudioEmbedder",
     "hf_gar.embedding.normalization:measure_normalization",
     "hf_gar.embedding.results:read_job",
+    "hf_gar.embedding.run:JobOptions",
+    "hf_gar.embedding.run:embed_recordings",
     "hf_gar.embedding.run:run_job",
+    "hf_gar.embedding.sources:open_source",
     "hf_gar.errors:HfGarError",
     "hf_gar.hub.export:export_repository",
     "hf_gar.hub.push:push_repository",

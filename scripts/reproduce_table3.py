@@ -15,6 +15,7 @@ import pandas as pd
 
 from hf_gar.embedding.job_folder import read_description
 from hf_gar.errors import HfGarError
+from hf_gar.evaluation.embed_task import EmbeddingOptions
 from hf_gar.evaluation.report import EMBEDDINGS, RESULTS_FILE
 from hf_gar.evaluation.run import run_evaluation
 from hf_gar.evaluation.task_data import open_task
@@ -56,10 +57,9 @@ def evaluate_all(options: argparse.Namespace) -> dict[tuple[str, str], dict]:
                         data,
                         output,
                         model_kwargs={"fusion_layers": None} if is_unfused else {},
-                        devices=options.device,
-                        dtype=options.dtype,
-                        batch_size=options.batch_size,
-                        allow_failures=options.allow_other_counts,
+                        embedding=EmbeddingOptions(
+                            tuple(options.device or ()), options.dtype, options.batch_size, options.allow_other_counts
+                        ),
                     )
                 results[variant, name] = json.loads((output / RESULTS_FILE).read_text(encoding="utf-8"))
                 found = results[variant, name]

@@ -11,7 +11,12 @@ import pytest
 import soundfile
 import torch
 
+from hf_gar import AudioEmbedder
 from hf_gar.cli import main
+from hf_gar.embedding.job_folder import JobStatus
+from hf_gar.embedding.local_engine import LocalEngine
+from hf_gar.embedding.run import JobOptions, run_job
+from hf_gar.embedding.sources import Source, open_source
 from hf_gar.hub.card import CARD_FILE, Origin, render_card
 from hf_gar.hub.load import find_repository
 from hf_gar.models import FusionFeatureExtractor, FusionModel
@@ -121,6 +126,19 @@ def save_publishable(model_type: str, folder: Path) -> Path:
     config, extractor = spec.config.from_pretrained(folder), spec.feature_extractor.from_pretrained(folder)
     render_card(config, extractor, origin).save(folder / CARD_FILE)
     return folder
+
+
+SOURCE_OPTIONS = {"revision", "config_name", "split", "path_column", "streaming", "audiofolder", "limit"}
+JOB_OPTIONS = {"num_parts", "part", "strict", "retry_failed"}
+
+
+def embed_job(source, model, output, *, devices=(), workers=None, dtype="float32", **options) -> JobStatus:
+    """Run an embedding job, in float32, where batches make no difference."""
+    of_source = {name: options.pop(name) for name in SOURCE_OPTIONS & options.keys()}
+    of_job = {name: options.pop(name) for name in JOB_OPTIONS & options.keys()}
+    opened = source if isinstance(source, Source) else open_source(source, **of_source)
+    engine = LocalEngine(tuple(devices), workers)
+    return run_job(opened, AudioEmbedder(model, dtype=dtype, **options), output, JobOptions(engine=engine, **of_job))
 
 
 @pytest.fixture(scope="session")

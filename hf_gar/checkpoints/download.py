@@ -75,7 +75,7 @@ def _require_published_content(path: Path) -> None:
 def download(source: OfficialCheckpoint, folder: Path = DOWNLOADS) -> Path:
     """The local path of an official checkpoint, fetched where it is not there yet.
 
-    A download that breaks off is kept as `NAME.incomplete`, and goes on from there the next time.
+    A download that breaks off is kept as `NAME.incomplete`, and resumed the next time.
 
     Raises:
         HfGarError: The file cannot be fetched, or is not the published one.
@@ -102,11 +102,11 @@ def _download(source: OfficialCheckpoint, path: Path) -> Path:
                 http_get(source.url, file, resume_size=file.tell(), displayed_filename=source.file_name)
     except Exception as error:  # requests' in huggingface-hub 0.x, httpx's in 1 and later, OSError for the disk
         if getattr(getattr(error, "response", None), "status_code", None) == RANGE_NOT_SATISFIABLE:
-            partial.unlink()  # longer than the published file: nothing to go on from
+            partial.unlink()  # longer than the published file: nothing to resume
         raise HfGarError(
-            f"{source.url} could not be downloaded to {partial}: {error}\nRun the command again to go on from "
+            f"{source.url} could not be downloaded to {partial}: {error}\nRun the command again to resume from "
             f"{partial.stat().st_size if partial.exists() else 0} bytes, or fetch the file yourself and pass its path "
-            "to --checkpoint."
+            "to `checkpoint`."
         ) from error
     wrong = wrong_digest(partial, source)
     if wrong:

@@ -58,8 +58,8 @@ def read_state_dict(path: Path, entry: str | None = None) -> dict[str, torch.Ten
     """
     if not path.is_file():
         raise HfGarError(
-            f"{path}: there is no such checkpoint file. Check the path; where there is an official file, `--checkpoint "
-            "official` downloads it."
+            f"{path}: there is no such checkpoint file. Check the path; where there is an official file, `checkpoint` "
+            "'official' downloads it."
         )
     try:
         if path.suffix == ".safetensors":

@@ -220,10 +220,10 @@ def _open(
     _refuse_options_that_do_not_apply(
         name,
         {
-            "--split": split is not None and is_plain,
-            "--config": config_name is not None and is_local,
-            "--streaming": streaming and is_local and not is_tar,
-            "--path-column": path_column is not None and is_plain and (len(paths) > 1 or not path.is_file()),
+            "`split`": split is not None and is_plain,
+            "`config_name`": config_name is not None and is_local,
+            "`streaming`": streaming and is_local and not is_tar,
+            "`path_column`": path_column is not None and is_plain and (len(paths) > 1 or not path.is_file()),
         },
     )
     if is_tar:
@@ -314,7 +314,7 @@ def _one_split(
         if split is None and len(dataset) == 1:
             split = next(iter(dataset))
         if split not in dataset:
-            raise HfGarError(f"{name} has the splits {', '.join(dataset)}. Name one of them (--split).")
+            raise HfGarError(f"{name} has the splits {', '.join(dataset)}. Name one of them (`split`).")
         dataset = dataset[split]
     return _with_column(dataset, name, path_column)
 
@@ -334,7 +334,7 @@ def _require_audio_column(
     if column not in dataset.features:
         raise HfGarError(
             f"{name} has no column {column!r} with recordings, only {', '.join(map(repr, dataset.features))}. "
-            "Name the right one (--path-column)."
+            "Name the right one (`path_column`)."
         )
     return column
 
@@ -345,5 +345,5 @@ def _require_recordings(feature: Any, column: str, name: str) -> None:
     if is_value and feature.dtype not in ("string", "large_string", "binary", "large_binary", "null"):
         raise HfGarError(
             f"{name}: the column {column!r} holds {feature.dtype}, not recordings or their paths. Name the right one "
-            "(--path-column)."
+            "(`path_column`)."
         )

@@ -58,8 +58,8 @@ class Task:
         ]
         if wrong:
             raise HfGarError(
-                f"This is not the whole of {self.title}: {'; '.join(wrong)}. Complete the download, or pass "
-                "--allow-other-counts; the scores are then not comparable with the paper's."
+                f"This is not the whole of {self.title}: {'; '.join(wrong)}. Complete the download, or allow "
+                "it (`allow_other_counts`); the scores are then not comparable with the paper's."
             )
 
     def learning_rate(self, config: FusionConfig) -> float:
@@ -89,5 +89,5 @@ TASKS = {task.name: task for task in _TASKS}
 def find_task(name: str) -> Task:
     """One of the paper's tasks by its name; a HfGarError that lists them where there is none of that name."""
     if name not in TASKS:
-        raise HfGarError(f"{name!r} is no task; there are {', '.join(TASKS)}. For your own data leave --task out.")
+        raise HfGarError(f"{name!r} is no task; there are {', '.join(TASKS)}. For your own data leave `task` out.")
     return TASKS[name]

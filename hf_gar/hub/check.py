@@ -57,7 +57,7 @@ def check_repository(folder: str | Path, trust_remote_code: bool = False) -> Rep
     if changed and not trust_remote_code:
         raise HfGarError(
             f"The code of {folder} differs from that of the installed hf_gar: {', '.join(changed)}. Export the "
-            "repository again with this version, or, if you trust that code, publish it with --trust-remote-code."
+            "repository again with this version, or, if you trust that code, allow it (`trust_remote_code`)."
         )
     found = _embedding_by_remote_code(folder)
     if found.shape[1:] != expected.shape or not np.allclose(found, expected, atol=TOLERANCE * np.abs(expected).max()):

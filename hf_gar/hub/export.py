@@ -55,7 +55,7 @@ def export_repository(
     if sampling_rate not in (None, feature_extractor.sampling_rate):
         raise HfGarError(
             f"{path} is the network for {feature_extractor.sampling_rate} Hz, not for {sampling_rate} Hz. Leave "
-            "--sampling-rate out, or choose another file."
+            "`sampling_rate` out, or choose another file."
         )
     feature_extractor.match(model_config)
     with loading(f"{path}, as a {model_type},"):

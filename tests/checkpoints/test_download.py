@@ -115,7 +115,7 @@ def test_another_file_than_the_published_one_is_refused_and_removed(source, serv
 def test_a_missing_file_and_an_unreachable_server_are_named(source, tmp_path):
     with pytest.raises(HfGarError, match="404"):
         download(replace(source, url=source.url + "x"), tmp_path)
-    with pytest.raises(HfGarError, match=r"(?s)http://127\.0\.0\.1:9/file.pth could not be downloaded.*--checkpoint"):
+    with pytest.raises(HfGarError, match=r"(?s)http://127\.0\.0\.1:9/file.pth could not be downloaded.*`checkpoint`"):
         download(replace(source, url="http://127.0.0.1:9/file.pth"), tmp_path)
 
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 from datasets.fingerprint import Hasher
 
-from hf_gar import AudioEmbedder, AudioError, HfGarError, embed_dataset, load_audio, measure_normalization, run_job
+from hf_gar import AudioEmbedder, AudioError, HfGarError, embed_dataset, load_audio, measure_normalization
 from hf_gar.registry import MODELS
-from tests.conftest import build_overflowing, build_tiny, relative_error, tone
+from tests.conftest import build_overflowing, build_tiny, embed_job, relative_error, tone
 
 
 @pytest.fixture
@@ -170,7 +170,7 @@ def test_mistakes_are_named(rows, repository, model, extractor, tmp_path):
         embed_dataset(rows.rename_column("number", "duration_s"), repository)
     with pytest.raises(ValueError, match="pass feature_extractor"):
         AudioEmbedder(model)
-    with pytest.raises(ValueError, match="dtype has to be one of float32"):
+    with pytest.raises(ValueError, match="dtype has to be one of auto, float32"):
         AudioEmbedder(repository, dtype="int8")
     with pytest.raises(ValueError, match='on_error has to be "raise" or "record"'):
         AudioEmbedder(repository, on_error="ignore")
@@ -197,7 +197,7 @@ def test_embeddings_that_are_not_finite_are_errors(rows, model_type, extractor, 
     assert all("NaN or infinite" in error for error in recorded["error"])
     build_overflowing(model_type).save_pretrained(tmp_path / "repository")
     extractor.save_pretrained(tmp_path / "repository")
-    status = run_job(rows, tmp_path / "repository", tmp_path / "job")
+    status = embed_job(rows, tmp_path / "repository", tmp_path / "job")
     assert (status.embedded, status.failed) == (0, len(rows))
 
 

@@ -80,7 +80,7 @@ def test_several_labels_as_lists_or_with_commas():
 
 def test_labels_with_commas_that_are_not_several_labels():
     dataset = audio_dataset(label=["speech, male", "speech, female"], split=["train", "test"])
-    with pytest.raises(HfGarError, match=r"has a comma: 'speech, male'\. Say --metric mAP where"):
+    with pytest.raises(HfGarError, match=r"has a comma: 'speech, male'\. Set `metric` to mAP where"):
         open_task(dataset)
     assert open_task(dataset, metric="accuracy").classes == ("speech, female", "speech, male")
 
