@@ -21,7 +21,6 @@ from hf_gar.evaluation.task_data import TaskData
 from hf_gar.evaluation.tasks import TASKS
 from hf_gar.hub.load import Repository, find_repository
 from hf_gar.models import FusionConfig
-from hf_gar.registry import MODELS
 
 
 def run_evaluation(
@@ -119,7 +118,7 @@ def _describe(
         # Of your own task nobody else knows when it is complete.
         "is_complete_task": data.is_complete if data.task in TASKS.values() else None,
         "model": repository.name,
-        "model_name": MODELS[config.model_type].variant_name(config.is_unfused),
+        "model_name": repository.spec.variant_name(config.is_unfused),
         "embedding_size": task.embeddings.shape[1],
         "clips": len(task.embeddings),
         "classes": len(task.classes),

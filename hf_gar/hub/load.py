@@ -25,17 +25,16 @@ FILES = [CONFIG_FILE, FEATURE_EXTRACTOR_FILE, "*.safetensors", "*.safetensors.in
 
 @dataclass(frozen=True)
 class Repository:
-    """A model repository on this machine; `revision` is the commit where it came from the Hub."""
+    """A model repository on this machine.
+
+    `revision` is the commit where it came from the Hub; `spec` its model, whose installed classes load it.
+    """
 
     name: str
     revision: str | None
     folder: Path
     weights_sha256: str
-
-    @property
-    def spec(self) -> ModelSpec:
-        """Its model, whose installed classes load it."""
-        return MODELS[read_json(self.folder / CONFIG_FILE)["model_type"]]
+    spec: ModelSpec
 
     def load_config(self, **config: Any) -> FusionConfig:
         """The configuration; `config` replaces fields of it.
@@ -123,17 +122,17 @@ def find_repository(name: str | Path | Repository, revision: str | None = None) 
         commit = folder.name
     elif revision is not None:
         raise HfGarError(f"{name} is a folder, which has no revision {revision!r}. Leave `revision` out.")
-    _check_classes(name, folder)
+    spec = _find_spec(name, folder)
     weights = sorted(folder.glob("*.safetensors"))
     if not weights:
         raise HfGarError(f"{name} has no weights (model.safetensors). Export or download the repository again.")
     digests = "".join(file_digest(path, "sha256") for path in weights)
     digest = digests if len(weights) == 1 else hashlib.sha256(digests.encode()).hexdigest()
-    return Repository(str(name), commit, folder, digest)
+    return Repository(str(name), commit, folder, digest, spec)
 
 
-def _check_classes(name: str | Path, folder: Path) -> None:
-    """Raise a HfGarError where a folder is no repository of one of hf_gar's models, in all of its files."""
+def _find_spec(name: str | Path, folder: Path) -> ModelSpec:
+    """The model of a folder; a HfGarError where it is no repository of one of hf_gar's models, in all of its files."""
     for file in (CONFIG_FILE, FEATURE_EXTRACTOR_FILE):
         if not (folder / file).is_file():
             raise HfGarError(f"{name} is no model repository: it has no {file}. Make one with `hf-gar export`.")
@@ -150,6 +149,7 @@ def _check_classes(name: str | Path, folder: Path) -> None:
         )
     for file, fields in ((CONFIG_FILE, config), (FEATURE_EXTRACTOR_FILE, feature_extractor)):
         _check_auto_map(folder / file, fields.get("auto_map", {}), spec)
+    return spec
 
 
 def _check_auto_map(path: Path, auto_map: Any, spec: ModelSpec) -> None:

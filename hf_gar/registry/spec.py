@@ -130,7 +130,10 @@ class ModelSpec:
             HfGarError: None was published.
         """
         if not self.official_checkpoints:
-            raise HfGarError(f"No official checkpoint of {self.model_type} is known: pass the path of a checkpoint.")
+            raise HfGarError(
+                f"No official checkpoint of {self.model_type} is known: pass the path of one that you have "
+                "(`checkpoint`)."
+            )
         found = self.official_checkpoints[0] if sampling_rate is None else self.find_official(sampling_rate)
         if found is None:
             rates = ", ".join(f"{each.sampling_rate} Hz" for each in self.official_checkpoints)
