@@ -24,10 +24,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             options, flags = _parse(arguments)
             if options.quiet:
-                import datasets
+                from hf_gar.quiet import quiet_datasets
 
-                datasets.disable_progress_bars()  # ours are drawn by its bars, too
-            elif options.run is not status.run:
+                with quiet_datasets():  # our progress is drawn by its bars, too
+                    return options.run(options)
+            if options.run is not status.run:
                 say("loading PyTorch and its libraries ...")  # takes seconds
             return options.run(options)
         except (HfGarError, ValueError, OSError, ImportError) as error:

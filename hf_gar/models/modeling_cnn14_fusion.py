@@ -61,7 +61,7 @@ class Cnn14FusionModel(FusionModel):
     def __init__(self, config: Cnn14FusionConfig):
         super().__init__(config)
         self.fused_layers = config.fused_layers
-        self.is_unfused = self.fused_layers == (config.unfused_layer,)
+        self.is_unfused = config.is_unfused
         sizes = [1, *config.channels][: min(config.depth, BLOCKS) + 1]
         self.bn0 = nn.BatchNorm1d(config.num_mel_bins)
         self.blocks = nn.ModuleList(

@@ -10,7 +10,7 @@ from .audio_integrity import DamageError  # noqa: F401
 from .audio_loading import AudioError  # noqa: F401
 from .configuration_fusion import FusionConfig
 from .feature_extraction_fusion import FusionFeatureExtractor
-from .fusion import length_mask, tap_to_frames
+from .fusion import tap_to_frames
 from .log_mel import vggish_log_mel
 from .modeling_fusion import FusionModel, LayerOutputs
 from .pipeline_audio_embedding import AudioEmbeddingPipeline  # noqa: F401
@@ -91,6 +91,7 @@ class ToyFusionModel(FusionModel):
     """Each convolution sees one mel frame: a clip's frames do not depend on what surrounds them."""
 
     config_class = ToyFusionConfig
+    minimum_length = MEL_FRAMES_PER_FRAME
 
     def __init__(self, config: ToyFusionConfig):
         super().__init__(config)
@@ -101,10 +102,13 @@ class ToyFusionModel(FusionModel):
         self._keys_to_ignore_on_load_unexpected = [rf"^convolutions\.{layer}\." for layer in LAYERS[config.depth - 1 :]]
         self.post_init()
 
-    def layer_outputs(self, input_features: torch.Tensor, lengths: torch.Tensor) -> LayerOutputs:
+    def layer_outputs(self, input_features: torch.Tensor, lengths: torch.Tensor | None) -> LayerOutputs:
         x, layers = input_features.to(self.dtype)[:, None], []
         for layer, convolution in zip(LAYERS, self.convolutions, strict=False):
             x = convolution(x).relu()
             if layer in self.config.fused_layers:
                 layers.append(tap_to_frames(x, MEL_FRAMES_PER_FRAME))
-        return LayerOutputs(layers, length_mask(lengths // MEL_FRAMES_PER_FRAME, layers[0].shape[1]))
+        return LayerOutputs(layers)
+
+    def frame_counts(self, lengths: torch.Tensor) -> torch.Tensor:
+        return lengths // MEL_FRAMES_PER_FRAME
