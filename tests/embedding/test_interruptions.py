@@ -132,10 +132,25 @@ def test_ray_loses_workers(source, kills, workers, parts, repository, tmp_path, 
     assert_same_job(tmp_path / "ray", tmp_path / "local", tolerance=1e-6)
 
 
+# The command, after a line on its standard input: its libraries are loaded by then.
+WAITING = """
+import sys
+import hf_gar.cli, hf_gar.embedding.run
+print("ready", flush=True)
+sys.stdin.readline()
+sys.exit(hf_gar.cli.main(sys.argv[1:]))
+"""
+
+
 def test_two_runs_at_once_share_the_parts(table, repository, tmp_path):
     output = tmp_path / "shared"
-    arguments = command(table, repository, output, "--num-parts", 8)
-    both = [subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    options = command(table, repository, output, "--num-parts", 8)[3:]
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    both = [subprocess.Popen([sys.executable, "-c", WAITING, *options], text=True, **pipes) for _ in range(2)]
+    assert [process.stdout.readline() for process in both] == ["ready\n"] * 2
+    for process in both:
+        process.stdin.write("\n")
+        process.stdin.flush()
     at_once = 0  # parts that were being worked on at the same time
     while any(process.poll() is None for process in both):
         with contextlib.suppress(HfGarError):  # not begun yet
