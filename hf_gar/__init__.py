@@ -1,10 +1,13 @@
 """General-purpose audio embeddings: VGGish, CNN14 and AST with multilayer fusion, for transformers and datasets.
 
-Importing this registers nothing and loads nothing: each name is imported when it is first used.
+Importing this registers nothing and loads nothing: each name is imported when it is first used. The models' classes are
+those that the registry names.
 """
 
-from importlib import import_module
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
+
+from hf_gar.registry import MODELS
 
 if TYPE_CHECKING:
     from hf_gar.audio import AudioError, load_audio
@@ -12,49 +15,42 @@ if TYPE_CHECKING:
     from hf_gar.embedding.embedder import AudioEmbedder
     from hf_gar.embedding.normalization import measure_normalization
     from hf_gar.embedding.results import read_job
-    from hf_gar.embedding.run import run_job
+    from hf_gar.embedding.run import JobOptions, embed_recordings, run_job
+    from hf_gar.embedding.sources import open_source
     from hf_gar.errors import HfGarError
     from hf_gar.hub.export import export_repository
     from hf_gar.hub.push import push_repository
-    from hf_gar.models import (
-        ASTFusionConfig,
-        ASTFusionFeatureExtractor,
-        ASTFusionModel,
-        Cnn14FusionConfig,
-        Cnn14FusionFeatureExtractor,
-        Cnn14FusionModel,
-        VGGishFusionConfig,
-        VGGishFusionFeatureExtractor,
-        VGGishFusionModel,
-        register,
-    )
     from hf_gar.models.pipeline_audio_embedding import AudioEmbeddingPipeline
+    from hf_gar.registry import register
 
     __version__: str
 
-_NAMES = {
-    "hf_gar.audio": ["AudioError", "load_audio"],
-    "hf_gar.embedding.dataset": ["embed_dataset"],
-    "hf_gar.embedding.embedder": ["AudioEmbedder"],
-    "hf_gar.embedding.normalization": ["measure_normalization"],
-    "hf_gar.embedding.results": ["read_job"],
-    "hf_gar.embedding.run": ["run_job"],
-    "hf_gar.errors": ["HfGarError"],
-    "hf_gar.hub.export": ["export_repository"],
-    "hf_gar.hub.push": ["push_repository"],
-    "hf_gar.models": [
-        *(
-            f"{model}Fusion{kind}"
-            for model in ("AST", "Cnn14", "VGGish")
-            for kind in ("Config", "FeatureExtractor", "Model")
-        ),
-        "register",
-    ],
-    "hf_gar.models.pipeline_audio_embedding": ["AudioEmbeddingPipeline"],
-}
-_MODULES = {name: module for module, names in _NAMES.items() for name in names}
+_NAMES = (
+    "hf_gar.audio:AudioError",
+    "hf_gar.audio:load_audio",
+    "hf_gar.embedding.dataset:embed_dataset",
+    "hf_gar.embedding.embedder:AudioEmbedder",
+    "hf_gar.embedding.normalization:measure_normalization",
+    "hf_gar.embedding.results:read_job",
+    "hf_gar.embedding.run:JobOptions",
+    "hf_gar.embedding.run:embed_recordings",
+    "hf_gar.embedding.run:run_job",
+    "hf_gar.embedding.sources:open_source",
+    "hf_gar.errors:HfGarError",
+    "hf_gar.hub.export:export_repository",
+    "hf_gar.hub.push:push_repository",
+    "hf_gar.models.pipeline_audio_embedding:AudioEmbeddingPipeline",
+    "hf_gar.registry:register",
+)
 
-__all__ = sorted(_MODULES)  # noqa: PLE0605 - a list, made of the table above
+
+def _names() -> dict[str, str]:
+    """What is exported -> where it is, as "module:name"."""
+    places = [*_NAMES, *(place for spec in MODELS.values() for place in spec.class_names)]
+    return {place.rpartition(":")[2]: place for place in places}
+
+
+__all__ = sorted(_names())  # noqa: PLE0605 - a list, made of the names above
 
 
 def __getattr__(name: str) -> Any:
@@ -62,6 +58,7 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version("hf_gar")
-    if name not in _MODULES:
+    names = _names()
+    if name not in names:
         raise AttributeError(f"module 'hf_gar' has no attribute {name!r}")
-    return getattr(import_module(_MODULES[name]), name)
+    return resolve_name(names[name])

@@ -23,7 +23,7 @@ def write_errors(path: Path) -> Iterator[None]:
         yield
     except (OSError, SafetensorError) as error:
         raise HfGarError(
-            f"{path} could not be written: {error}\nFree space or mend the permissions there, or choose another place, "
+            f"{path} could not be written: {error}\nFree space or fix the permissions there, or choose another place, "
             "and run the command again."
         ) from error
 
@@ -31,7 +31,7 @@ def write_errors(path: Path) -> Iterator[None]:
 def require_new_folder(path: Path) -> None:
     """Raise a HfGarError where `path` is a file or a folder that holds something."""
     if path.is_file() or (path.is_dir() and any(path.iterdir())):
-        raise HfGarError(f"{path} exists and is not an empty folder. Choose another --output, or remove it first.")
+        raise HfGarError(f"{path} exists and is not an empty folder. Choose another `output`, or remove it first.")
 
 
 @contextlib.contextmanager

@@ -38,7 +38,7 @@ REMEDIES = {
 def hub_errors(name: str) -> Iterator[None]:
     """Turn the errors of the Hub about the repository `name` into a HfGarError that says what to do.
 
-    What was transferred before stays: the same command goes on from there.
+    What was transferred before stays: the same command resumes from there.
     """
     try:
         yield

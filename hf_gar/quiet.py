@@ -5,6 +5,7 @@ import logging
 import threading
 from collections.abc import Iterator
 
+import datasets
 from transformers.utils import logging as transformers_logging
 
 LIBRARIES = ("transformers", "huggingface_hub")
@@ -52,3 +53,16 @@ def quiet_libraries() -> Iterator[None]:
         yield
     finally:
         _quiet.end()
+
+
+@contextlib.contextmanager
+def quiet_datasets() -> Iterator[None]:
+    """Within the block, `datasets` draws no progress bars: where it reads what is on this machine already."""
+    if datasets.are_progress_bars_disabled():
+        yield
+        return
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        datasets.enable_progress_bars()

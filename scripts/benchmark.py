@@ -23,7 +23,7 @@ import numpy as np
 import soundfile
 
 from hf_gar import AudioEmbedder, load_audio
-from hf_gar.evaluation.embed_task import embed_task, load_config
+from hf_gar.evaluation.embed_task import EmbeddingOptions, embed_task
 from hf_gar.evaluation.evaluate import evaluate_embeddings
 from hf_gar.evaluation.layer_search import choose_dimensions, layer_slices, probed_layers
 from hf_gar.evaluation.linear_probe import train_linear_probes
@@ -31,6 +31,7 @@ from hf_gar.evaluation.partitions import make_partitions
 from hf_gar.evaluation.report import summary_line
 from hf_gar.evaluation.task_data import open_task
 from hf_gar.evaluation.tasks import LEARNING_RATE, SWEEP
+from hf_gar.hub.load import find_repository
 
 RATE = 16000  # Hz
 DURATIONS_S = (40 * 60, 3 * 3600)
@@ -67,7 +68,11 @@ def benchmark_training(options: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
         model_kwargs = {"fusion_layers": None} if options.unfused else {}
         task = embed_task(
-            data, options.repository, Path(folder) / "job", model_kwargs=model_kwargs, dtype=options.dtype
+            data,
+            find_repository(options.repository),
+            Path(folder) / "job",
+            model_kwargs,
+            EmbeddingOptions(dtype=options.dtype),
         )
     partitions = make_partitions(task.targets, task.classes, task.parts, task.has_folds)
     for rates in ((LEARNING_RATE,), SWEEP):
@@ -98,13 +103,14 @@ def benchmark_training(options: argparse.Namespace) -> None:
 def benchmark_layers(options: argparse.Namespace) -> None:
     """One pass that embeds for all layers against one run for each layer."""
     data = open_task(options.data, seconds=options.seconds)
-    layers = probed_layers(load_config(options.repository, None, {}))
-    embed = partial(embed_task, data, options.repository, dtype=options.dtype)
+    repository = find_repository(options.repository)
+    layers = probed_layers(repository.load_config())
+    embed = partial(embed_task, data, repository, options=EmbeddingOptions(dtype=options.dtype))
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
         task = embed(Path(folder) / "all", model_kwargs={"fusion_layers": list(layers)})
         one_pass = time.perf_counter() - began
-        slices = layer_slices(load_config(options.repository, None, {"fusion_layers": list(layers)}))
+        slices = layer_slices(repository.load_config(fusion_layers=list(layers)))
         each = 0.0
         for layer in layers:
             began = time.perf_counter()

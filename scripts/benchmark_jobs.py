@@ -26,7 +26,8 @@ import torch
 
 from hf_gar import VGGishFusionConfig, VGGishFusionFeatureExtractor, VGGishFusionModel, load_audio
 from hf_gar.embedding.embedder import DTYPES, choose_dtype
-from hf_gar.embedding.run import run_job
+from hf_gar.embedding.local_engine import LocalEngine
+from hf_gar.embedding.run import JobOptions, embed_recordings
 from hf_gar.embedding.window_batch import SECONDS_AT_ONCE
 from hf_gar.hub.load import find_repository
 
@@ -77,7 +78,7 @@ def benchmark_throughput(options: argparse.Namespace) -> None:
 
         def run_as_job(repository=repository, model_kwargs=model_kwargs):
             with tempfile.TemporaryDirectory() as folder:
-                run_job(names, repository, Path(folder) / "job", dtype=dtype, model_kwargs=model_kwargs)
+                embed_recordings(names, repository, Path(folder) / "job", dtype=dtype, model_kwargs=model_kwargs)
             return len(names)
 
         run_bare(batches=1)  # warm
@@ -140,12 +141,14 @@ def memory_of(process: psutil.Process) -> int:
 
 
 def benchmark_ray(options: argparse.Namespace) -> None:
+    from hf_gar.embedding.ray_engine import RayEngine
+
     names = find_recordings(options.recordings, options.clips)
     speeds = {}
     runs = {
-        "local engine": {},
-        "one Ray worker": {"engine": "ray", "workers": 1},
-        "two Ray workers": {"engine": "ray", "workers": 2},
+        "local engine": LocalEngine(),
+        "one Ray worker": RayEngine(models=1),
+        "two Ray workers": RayEngine(models=2),
     }
     for name, engine in runs.items():
         seconds = []
@@ -153,7 +156,8 @@ def benchmark_ray(options: argparse.Namespace) -> None:
             with tempfile.TemporaryDirectory() as folder:
                 source = datasets.Dataset.from_dict({"audio": names * times})
                 began = time.perf_counter()
-                run_job(source, options.repository, Path(folder) / "job", num_parts=8, dtype=options.dtype, **engine)
+                job_options = JobOptions(num_parts=8, engine=engine)
+                embed_recordings(source, options.repository, Path(folder) / "job", job_options, dtype=options.dtype)
                 seconds.append(time.perf_counter() - began)
         few, many = (len(names) * times for times in REPEATED)
         speeds[name] = (many - few) / (seconds[1] - seconds[0])

@@ -1,4 +1,4 @@
-"""Build the three model repositories from the official checkpoints, and push them to the Hub.
+"""Build the models' repositories from the official checkpoints, and push them to the Hub.
 
 python scripts/publish_models.py --organization ORG --output repositories [--private] [--dry-run]
 
@@ -13,14 +13,14 @@ from pathlib import Path
 from hf_gar.errors import HfGarError
 from hf_gar.hub.export import OFFICIAL, export_repository
 from hf_gar.hub.push import push_repository
-from hf_gar.models import MODEL_CLASSES
+from hf_gar.registry import MODELS
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--organization", required=True, metavar="ORG", help="on the Hub, or a user")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="where the repositories are built")
-    parser.add_argument("--models", nargs="+", choices=MODEL_CLASSES, default=list(MODEL_CLASSES), help="default: all")
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS), help="default: all")
     parser.add_argument(
         "--checkpoints",
         type=Path,
@@ -48,7 +48,7 @@ def publish(model_type: str, options: argparse.Namespace) -> None:
     """Build a model's repository where it is not there yet, and push it."""
     folder = options.output / model_type
     if not folder.exists():
-        config = {"depth": MODEL_CLASSES[model_type].config(fusion_layers=None).depth} if options.all_layers else {}
+        config = {"depth": MODELS[model_type].config(fusion_layers=None).depth} if options.all_layers else {}
         export_repository(model_type, find_checkpoint(model_type, options.checkpoints), folder, **config)
     push = push_repository(
         folder,

@@ -1,4 +1,4 @@
-"""Reproduce table III of the paper: three models, fused and unfused, over nine tasks; the paper's numbers beside ours.
+"""Reproduce table III of the paper: its models, fused and unfused, over nine tasks; the paper's numbers beside ours.
 
     python scripts/reproduce_table3.py --models MODELS --data DATA --output OUTPUT
 
@@ -15,18 +15,22 @@ import pandas as pd
 
 from hf_gar.embedding.job_folder import read_description
 from hf_gar.errors import HfGarError
+from hf_gar.evaluation.embed_task import EmbeddingOptions
 from hf_gar.evaluation.report import EMBEDDINGS, RESULTS_FILE
 from hf_gar.evaluation.run import run_evaluation
 from hf_gar.evaluation.task_data import open_task
 from hf_gar.evaluation.tasks import TASKS
 from hf_gar.hub.load import find_repository
-from hf_gar.hub.paper import PAPER_MODELS, PAPER_TASKS
+from hf_gar.registry import MODELS
+from hf_gar.registry.paper import PAPER_TASKS
 
 COLUMNS = list(PAPER_TASKS)
+# The paper's accuracies, by what a model is called in results, unfused and fused.
 PAPER = {
-    variant: numbers
-    for name, model in PAPER_MODELS.items()
-    for variant, numbers in ((name.removesuffix("-fusion"), model.unfused), (name, model.fused))
+    spec.variant_name(is_unfused): variant.accuracies
+    for spec in MODELS.values()
+    for is_unfused in (True, False)
+    if (variant := spec.paper_variant(is_unfused)) is not None
 }
 
 
@@ -38,22 +42,24 @@ def evaluate_all(options: argparse.Namespace) -> dict[tuple[str, str], dict]:
             print(f"{name}: not in {options.data}, left out", flush=True)
             continue
         data = open_task(options.data / name, name, allow_other_counts=options.allow_other_counts)
-        for repository in PAPER_MODELS:
+        for repository, spec in MODELS.items():
+            if spec.paper is None:
+                continue
             if not (options.models / repository).is_dir():
                 print(f"{repository}: not in {options.models}, left out", flush=True)
                 continue
-            for variant in (repository.removesuffix("-fusion"), repository):
+            for is_unfused in (True, False):
+                variant = spec.variant_name(is_unfused)
                 output = options.output / name / variant
                 if not is_current(output, options.models / repository, len(data.targets)):
                     run_evaluation(
                         options.models / repository,
                         data,
                         output,
-                        model_kwargs={} if variant == repository else {"fusion_layers": None},
-                        devices=options.device,
-                        dtype=options.dtype,
-                        batch_size=options.batch_size,
-                        allow_failures=options.allow_other_counts,
+                        model_kwargs={"fusion_layers": None} if is_unfused else {},
+                        embedding=EmbeddingOptions(
+                            tuple(options.device or ()), options.dtype, options.batch_size, options.allow_other_counts
+                        ),
                     )
                 results[variant, name] = json.loads((output / RESULTS_FILE).read_text(encoding="utf-8"))
                 found = results[variant, name]

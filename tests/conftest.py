@@ -11,10 +11,16 @@ import pytest
 import soundfile
 import torch
 
+from hf_gar import AudioEmbedder
 from hf_gar.cli import main
+from hf_gar.embedding.job_folder import JobStatus
+from hf_gar.embedding.local_engine import LocalEngine
+from hf_gar.embedding.run import JobOptions, run_job
+from hf_gar.embedding.sources import Source, open_source
 from hf_gar.hub.card import CARD_FILE, Origin, render_card
 from hf_gar.hub.load import find_repository
-from hf_gar.models import MODEL_CLASSES, FusionFeatureExtractor, FusionModel
+from hf_gar.models import FusionFeatureExtractor, FusionModel
+from hf_gar.registry import MODELS
 from tests.golden import checkpoints
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -53,9 +59,9 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 def build_tiny(model_type: str, **config) -> FusionModel:
     """A small model in evaluation mode, its normalisations' statistics and all else random but fixed."""
-    classes = MODEL_CLASSES[model_type]
+    spec = MODELS[model_type]
     torch.manual_seed(0)
-    model = classes.model(classes.config(**{**TINY[model_type][0], **config}))
+    model = spec.model(spec.config(**{**TINY[model_type][0], **config}))
     with torch.no_grad():
         for name, parameter in [*model.named_parameters(), *model.named_buffers()]:
             if name.endswith("running_var"):
@@ -76,7 +82,7 @@ def build_overflowing(model_type: str) -> FusionModel:
 
 
 def build_tiny_extractor(model_type: str) -> FusionFeatureExtractor:
-    return MODEL_CLASSES[model_type].feature_extractor(**TINY[model_type][1])
+    return MODELS[model_type].feature_extractor(**TINY[model_type][1])
 
 
 def tone(seconds: float, sampling_rate: int = 16000, seed: int = 0) -> np.ndarray:
@@ -116,10 +122,23 @@ def save_publishable(model_type: str, folder: Path) -> Path:
     """Write a small model's repository with its card, as `hf-gar export` does."""
     save_tiny(model_type, folder)
     origin = Origin("tiny.pth", "0" * 64, False, find_repository(folder).weights_sha256)
-    classes = MODEL_CLASSES[model_type]
-    config, extractor = classes.config.from_pretrained(folder), classes.feature_extractor.from_pretrained(folder)
+    spec = MODELS[model_type]
+    config, extractor = spec.config.from_pretrained(folder), spec.feature_extractor.from_pretrained(folder)
     render_card(config, extractor, origin).save(folder / CARD_FILE)
     return folder
+
+
+SOURCE_OPTIONS = {"revision", "config_name", "split", "path_column", "streaming", "audiofolder", "limit"}
+JOB_OPTIONS = {"num_parts", "part", "strict", "retry_failed"}
+
+
+def embed_job(source, model, output, *, devices=(), workers=None, dtype="float32", **options) -> JobStatus:
+    """Run an embedding job, in float32, where batches make no difference."""
+    of_source = {name: options.pop(name) for name in SOURCE_OPTIONS & options.keys()}
+    of_job = {name: options.pop(name) for name in JOB_OPTIONS & options.keys()}
+    opened = source if isinstance(source, Source) else open_source(source, **of_source)
+    engine = LocalEngine(tuple(devices), workers)
+    return run_job(opened, AudioEmbedder(model, dtype=dtype, **options), output, JobOptions(engine=engine, **of_job))
 
 
 @pytest.fixture(scope="session")

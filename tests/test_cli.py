@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
-from hf_gar import read_job, run_job
-from tests.conftest import save_tiny
+from hf_gar import read_job
+from tests.conftest import embed_job, save_tiny
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,10 @@ def test_mistakes_are_named(arguments, message, recordings, repository, tmp_path
         ("embed a --model m --output o --workers two", "--workers: expected a whole number of 0 or more, not 'two'"),
         ("embed a --model m --output o --batch-size 0", "--batch-size: expected a whole number of 1 or more, not '0'"),
         ("embed a --model m --output o --num-parts 4 --part 4", "--part counts from 0: it is at most 3, not 4"),
-        ("embed a --model m --output o --address here", "--address and --gpus-per-worker go with --engine ray"),
+        (
+            "embed a --model m --output o --address here",
+            "--address, --ray-workers and --gpus-per-worker go with --engine ray",
+        ),
         ("evaluate --model m --data d --output o --seconds 0", "--seconds: expected a number above 0, not '0'"),
         ("evaluate --model m --data d --output o --lr fast", "--lr: expected a number above 0, not 'fast'"),
         ("probe --model m --data d --output o --lr nan", "--lr: expected a number above 0, not 'nan'"),
@@ -107,7 +110,7 @@ print(exit_code, "torch" in sys.modules, "datasets" in sys.modules)
 
 
 def test_status_imports_no_torch_and_speaks_json(recordings, repository, tmp_path):
-    run_job([recordings], repository, tmp_path / "job", num_parts=2)
+    embed_job([recordings], repository, tmp_path / "job", num_parts=2)
     code = f"""
 import sys
 from hf_gar.cli import main
@@ -128,6 +131,18 @@ def test_a_job_says_how_far_it_is(recordings, repository, tmp_path, run_here):
     _, _, errors = run_here(*command)
     assert "hf-gar: 6 recordings in 3 parts; all are done" in errors
     assert "Embedding" not in errors
+
+
+def test_quiet_says_results_alone(recordings, repository, tmp_path):
+    done = hf_gar("embed", recordings, "--model", repository, "--output", tmp_path / "out", "--quiet")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"6 recordings embedded in {tmp_path / 'out'}.\n"
+
+
+def test_completion_for_shells():
+    done = hf_gar("--print-completion", "bash")
+    assert done.returncode == 0
+    assert "--num-parts" in done.stdout
 
 
 def test_files_listed_on_standard_input(recordings, repository, tmp_path):

@@ -116,10 +116,10 @@ import sys
 import time
 from hf_gar import HfGarError
 from hf_gar.checkpoints.download import download, fetch_from_hub
-from hf_gar.checkpoints.sources import official_checkpoint
+from hf_gar.registry import MODELS
 
 time.sleep = lambda seconds: None  # between the attempts
-source = replace(official_checkpoint("vggish-fusion", 16000), url="http://127.0.0.1:9/file.pth")
+source = replace(MODELS["vggish-fusion"].official_checkpoint(), url="http://127.0.0.1:9/file.pth")
 for fetch in (lambda: download(source, Path(sys.argv[1])), lambda: fetch_from_hub("org/model", ["*"])):
     try:
         fetch()

@@ -9,8 +9,7 @@ import torch
 from hf_gar.checkpoints.converted import ConvertedCheckpoint
 from hf_gar.checkpoints.reading import read_json, read_state_dict, rename_weights
 from hf_gar.errors import HfGarError
-from hf_gar.models import ASTFusionConfig
-from hf_gar.models.configuration_ast_fusion import PATCH_SIZE, PATCH_STRIDE, patches
+from hf_gar.models.configuration_ast_fusion import PATCH_SIZE, PATCH_STRIDE, ASTFusionConfig, patches
 
 ORIGINAL = "module.v."
 TRANSFORMERS = "audio_spectrogram_transformer."

@@ -8,7 +8,7 @@ import torch
 from hf_gar.checkpoints.converted import ConvertedCheckpoint
 from hf_gar.checkpoints.reading import read_state_dict, rename_weights
 from hf_gar.errors import HfGarError
-from hf_gar.models import Cnn14FusionFeatureExtractor
+from hf_gar.models.feature_extraction_cnn14_fusion import Cnn14FusionFeatureExtractor
 from hf_gar.models.log_mel import slaney_mel_filters
 
 # By the length of the Fourier transform, which tells the published networks apart: their feature extractors' arguments.

@@ -9,11 +9,11 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.constants import HF_HOME
 from huggingface_hub.file_download import http_get
 
-from hf_gar.checkpoints.sources import OfficialCheckpoint
 from hf_gar.errors import HfGarError
 from hf_gar.files import write_errors
 from hf_gar.hub_errors import hub_errors
 from hf_gar.quiet import quiet_libraries
+from hf_gar.registry.spec import OfficialCheckpoint
 
 # What is read of a model on the Hub that transformers wrote.
 TRANSFORMERS_FILES = ["config.json", "preprocessor_config.json", "model.safetensors"]
@@ -75,7 +75,7 @@ def _require_published_content(path: Path) -> None:
 def download(source: OfficialCheckpoint, folder: Path = DOWNLOADS) -> Path:
     """The local path of an official checkpoint, fetched where it is not there yet.
 
-    A download that breaks off is kept as `NAME.incomplete`, and goes on from there the next time.
+    A download that breaks off is kept as `NAME.incomplete`, and resumed the next time.
 
     Raises:
         HfGarError: The file cannot be fetched, or is not the published one.
@@ -102,11 +102,11 @@ def _download(source: OfficialCheckpoint, path: Path) -> Path:
                 http_get(source.url, file, resume_size=file.tell(), displayed_filename=source.file_name)
     except Exception as error:  # requests' in huggingface-hub 0.x, httpx's in 1 and later, OSError for the disk
         if getattr(getattr(error, "response", None), "status_code", None) == RANGE_NOT_SATISFIABLE:
-            partial.unlink()  # longer than the published file: nothing to go on from
+            partial.unlink()  # longer than the published file: nothing to resume
         raise HfGarError(
-            f"{source.url} could not be downloaded to {partial}: {error}\nRun the command again to go on from "
+            f"{source.url} could not be downloaded to {partial}: {error}\nRun the command again to resume from "
             f"{partial.stat().st_size if partial.exists() else 0} bytes, or fetch the file yourself and pass its path "
-            "to --checkpoint."
+            "to `checkpoint`."
         ) from error
     wrong = wrong_digest(partial, source)
     if wrong:

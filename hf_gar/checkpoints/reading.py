@@ -57,7 +57,10 @@ def read_state_dict(path: Path, entry: str | None = None) -> dict[str, torch.Ten
         HfGarError: The file is missing, damaged, holds more than weights, or a weight is not finite.
     """
     if not path.is_file():
-        raise HfGarError(f"{path}: there is no such checkpoint file. Check the path, or pass `--checkpoint official`.")
+        raise HfGarError(
+            f"{path}: there is no such checkpoint file. Check the path; where there is an official file, `checkpoint` "
+            "'official' downloads it."
+        )
     try:
         if path.suffix == ".safetensors":
             checkpoint: Any = load_file(path)
@@ -68,7 +71,7 @@ def read_state_dict(path: Path, entry: str | None = None) -> dict[str, torch.Ten
         foreign = re.search(r"GLOBAL (\S+)", str(error))
         reason = f"it would run {foreign[1]} when loaded" if foreign else "it is damaged, or no PyTorch checkpoint"
         raise HfGarError(
-            f"{path} was refused: {reason}. Nothing of it was run. Get the official file (`--checkpoint official`)."
+            f"{path} was refused: {reason}. Nothing of it was run. Get the file from its publisher."
         ) from None
     except (SafetensorError, zipfile.BadZipFile, RuntimeError, EOFError, ValueError, KeyError) as error:
         raise HfGarError(f"{path} cannot be read as a checkpoint, it may be damaged or cut short: {error}") from error

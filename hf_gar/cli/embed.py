@@ -28,7 +28,9 @@ def add_command(commands: Any) -> None:
     parser.add_argument(
         "--max-length", type=whole_number(1), metavar="FRAMES", help="AST's input length, in frames of 10 ms"
     )
-    parser.add_argument("--frames", action="store_true", help="store the frame embeddings and their times, too")
+    parser.add_argument(
+        "--frames", dest="with_frames", action="store_true", help="store the frame embeddings and their times, too"
+    )
 
     source = parser.add_argument_group("source")
     source.add_argument(
@@ -42,7 +44,7 @@ def add_command(commands: Any) -> None:
     source.add_argument(
         "--dataset-revision", metavar="REVISION", help="of a dataset on the Hub: a branch, tag or commit"
     )
-    source.add_argument("--config", metavar="NAME", help="of a dataset on the Hub that has several")
+    source.add_argument("--config", dest="config_name", metavar="NAME", help="of a dataset on the Hub that has several")
     source.add_argument("--split", help="of a dataset that has several")
     source.add_argument("--path-column", metavar="NAME", help="the column with the recordings or their paths")
     source.add_argument("--streaming", action="store_true", help="keep nothing of a dataset on the Hub on disk")
@@ -61,59 +63,58 @@ def add_command(commands: Any) -> None:
         "--batch-size", type=_batch_size, default=None, metavar="N|auto", help="the most windows at a time (auto)"
     )
     job.add_argument(
-        "--workers", type=whole_number(0), metavar="N", help="processes that decode, or Ray workers (default: auto)"
+        "--workers", type=whole_number(0), metavar="N", help="processes that decode, for each device (default: auto)"
     )
     job.add_argument("--engine", choices=["local", "ray"], default="local")
+    job.add_argument("--ray-workers", type=whole_number(1), metavar="N", help="models at work on Ray (default: auto)")
     job.add_argument("--address", help="of the Ray cluster (default: RAY_ADDRESS, or a new one here)")
     job.add_argument("--gpus-per-worker", type=number(0), metavar="N", help="GPUs for each Ray worker; 0 for none")
 
 
 def run(options: argparse.Namespace) -> int:
-    if options.engine != "ray" and (options.address is not None or options.gpus_per_worker is not None):
-        raise ValueError("--address and --gpus-per-worker go with --engine ray.")
+    of_ray = (options.address, options.ray_workers, options.gpus_per_worker)
+    if options.engine != "ray" and any(value is not None for value in of_ray):
+        raise ValueError("--address, --ray-workers and --gpus-per-worker go with --engine ray.")
+    if options.engine == "ray" and (options.workers is not None or options.device is not None):
+        raise ValueError("--workers and --device go with the local engine: on Ray, every node decodes, on what it has.")
     if None not in (options.part, options.num_parts) and options.part >= options.num_parts:
         raise ValueError(f"--part counts from 0: it is at most {options.num_parts - 1}, not {options.part}.")
 
+    from hf_gar.embedding.embedder import AudioEmbedder
     from hf_gar.embedding.job_folder import ERRORS_FILE
-    from hf_gar.embedding.run import run_job
-    from hf_gar.embedding.sources import read_file_list
+    from hf_gar.embedding.run import JobOptions, run_job
+    from hf_gar.embedding.sources import open_source, read_file_list
 
     model_kwargs = layer_choice(options)
     if options.max_length is not None:
         model_kwargs["max_length"] = options.max_length
-    ray_options = {}
-    if options.engine == "ray":
-        ray_options = {
-            "address": options.address,
-            "gpus_per_worker": options.gpus_per_worker,
-            "workers": options.workers,
-        }
-    status = run_job(
+    source = open_source(
         read_file_list(sys.stdin.buffer) if options.source == [STANDARD_INPUT] else options.source,
-        options.model,
-        options.output,
-        revision=options.revision,
-        dataset_revision=options.dataset_revision,
-        config_name=options.config,
+        revision=options.dataset_revision,
+        config_name=options.config_name,
         split=options.split,
         path_column=options.path_column,
         streaming=options.streaming,
         audiofolder=options.audiofolder,
         limit=options.limit,
-        model_kwargs=model_kwargs,
-        with_frames=options.frames,
+    )
+    embedder = AudioEmbedder(
+        options.model,
+        revision=options.revision,
         dtype=options.dtype,
+        model_kwargs=model_kwargs,
+        with_frames=options.with_frames,
+        batch_size=options.batch_size,
+    )
+    job_options = JobOptions(
         num_parts=options.num_parts,
         part=options.part,
         strict=options.strict,
         retry_failed=options.retry_failed,
-        batch_size=options.batch_size,
-        decoders=options.workers if options.engine == "local" else None,
-        devices=options.device,
-        engine=options.engine,
-        report=say,
-        **ray_options,
+        engine=_engine(options),
+        report=(lambda _: None) if options.quiet else say,
     )
+    status = run_job(source, embedder, options.output, job_options)
     print(f"{status.embedded} recordings embedded in {status.output}.")
     if status.failed:
         print(
@@ -129,6 +130,17 @@ def run(options: argparse.Namespace) -> int:
     if not status.failed:
         return 0
     return SOME_NOT_EMBEDDED if status.embedded else NONE_EMBEDDED
+
+
+def _engine(options: argparse.Namespace) -> Any:
+    """What runs the parts of the job."""
+    if options.engine == "ray":
+        from hf_gar.embedding.ray_engine import RayEngine
+
+        return RayEngine(options.address, options.ray_workers, options.gpus_per_worker)
+    from hf_gar.embedding.local_engine import LocalEngine
+
+    return LocalEngine(tuple(options.device or ()), options.workers)
 
 
 def _batch_size(text: str) -> int | None:

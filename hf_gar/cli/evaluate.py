@@ -7,9 +7,8 @@ from hf_gar.cli.options import (
     add_layer_options,
     add_model_options,
     add_task_options,
-    embedding_options,
+    evaluation_options,
     layer_choice,
-    open_task_of,
 )
 
 
@@ -30,12 +29,9 @@ def run(options: argparse.Namespace) -> int:
     if options.max_length is not None:
         model_kwargs["max_length"] = options.max_length
     evaluation = run_evaluation(
-        options.model,
-        open_task_of(options),
-        options.output,
         model_kwargs=model_kwargs,
         probe=options.probe,
-        **embedding_options(options),
+        **evaluation_options(options),
     )
     print(format_evaluation(evaluation))
     print(f"The results are in {options.output}.")

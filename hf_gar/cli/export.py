@@ -5,12 +5,13 @@ import shlex
 from typing import Any
 
 from hf_gar.cli.options import add_layer_options, layer_choice, whole_number
+from hf_gar.registry import MODELS
 
 
 def add_command(commands: Any) -> None:
     parser = commands.add_parser("export", help="make a model repository of a checkpoint")
     parser.set_defaults(run=run)
-    parser.add_argument("model_type", choices=["vggish-fusion", "cnn14-fusion", "ast-fusion"])
+    parser.add_argument("model_type", choices=list(MODELS))
     parser.add_argument(
         "--checkpoint", required=True, metavar="official|FILE|REPO", help="download it, or read this file or AST model"
     )
@@ -25,11 +26,10 @@ def add_command(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     from hf_gar.hub.card import read_origin
     from hf_gar.hub.export import export_repository
-    from hf_gar.models import MODEL_CLASSES
 
     config = layer_choice(options)
     if options.all_layers:
-        config["depth"] = MODEL_CLASSES[options.model_type].config(fusion_layers=None).depth
+        config["depth"] = MODELS[options.model_type].config(fusion_layers=None).depth
     folder = export_repository(
         options.model_type, options.checkpoint, options.output, sampling_rate=options.sampling_rate, **config
     )

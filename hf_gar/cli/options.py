@@ -93,6 +93,7 @@ def add_task_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--allow-other-counts", action="store_true", help="take an incomplete task")
     parser.add_argument(
         "--lr",
+        dest="learning_rate",
         type=learning_rate,
         metavar="RATE|sweep",
         help="learning rate, or choose on validation (default: paper's)",
@@ -122,14 +123,18 @@ def open_task_of(options: argparse.Namespace) -> Any:
     )
 
 
-def embedding_options(options: argparse.Namespace) -> dict[str, Any]:
-    """The arguments of `run_evaluation` and `run_search` that the options of `add_task_options` give."""
+def evaluation_options(options: argparse.Namespace) -> dict[str, Any]:
+    """The arguments of `run_evaluation` and `run_search` that both commands have."""
+    from hf_gar.evaluation.embed_task import EmbeddingOptions
+    from hf_gar.hub.load import find_repository
+
     return {
-        "revision": options.revision,
-        "learning_rate": options.lr,
+        "model": find_repository(options.model, options.revision),
+        "data": open_task_of(options),
+        "output": options.output,
+        "learning_rate": options.learning_rate,
         "seeds": options.seeds,
-        "devices": options.device,
-        "dtype": options.dtype,
-        "batch_size": options.batch_size,
-        "allow_failures": options.allow_other_counts,
+        "embedding": EmbeddingOptions(
+            tuple(options.device or ()), options.dtype, options.batch_size, options.allow_other_counts
+        ),
     }

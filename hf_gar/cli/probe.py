@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from hf_gar.cli.options import add_model_options, add_task_options, embedding_options, open_task_of
+from hf_gar.cli.options import add_model_options, add_task_options, evaluation_options
 
 
 def add_command(commands: Any) -> None:
@@ -24,12 +24,9 @@ def run(options: argparse.Namespace) -> int:
     from hf_gar.evaluation.run import run_search
 
     search = run_search(
-        options.model,
-        open_task_of(options),
-        options.output,
         model_kwargs={} if options.max_length is None else {"max_length": options.max_length},
         pairs=options.pairs,
-        **embedding_options(options),
+        **evaluation_options(options),
     )
     print(format_search(search))
     print(f"The results are in {options.output}.")

@@ -2,7 +2,7 @@
 
 import copy
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,7 +10,7 @@ import datasets
 import torch
 
 from hf_gar.embedding.crop import Crop
-from hf_gar.embedding.preparation import Preparation, PreparedWindow, Unreadable, prepare
+from hf_gar.embedding.preparation import Preparation, ProcessPool, Unreadable, WorkerPool
 from hf_gar.embedding.window_batch import Embedding, WindowBatch
 from hf_gar.errors import HfGarError
 from hf_gar.hub.load import Repository, find_repository
@@ -18,6 +18,7 @@ from hf_gar.models import FusionFeatureExtractor, FusionModel
 from hf_gar.models.audio_loading import AudioError, check_embedding
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+AUTO = "auto"
 BFLOAT16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "arm_bf16", "bf16")
 IMPORTED_IN = os.getpid()
 
@@ -44,7 +45,7 @@ def choose_dtype(device: str) -> str:
     else:
         read_capabilities = getattr(torch.cpu, "get_capabilities", None)  # not in every version of PyTorch
         capabilities: dict[str, Any] = read_capabilities() if read_capabilities else {}
-        is_native = device == "cpu" and any(capabilities.get(name) for name in BFLOAT16_INSTRUCTIONS)
+        is_native = torch.device(device).type == "cpu" and any(capabilities.get(name) for name in BFLOAT16_INSTRUCTIONS)
     return "bfloat16" if is_native else "float32"
 
 
@@ -63,13 +64,13 @@ class AudioEmbedder:
     ```
 
     Args:
-        model: A model repository (a folder, or a name on the Hub), or a model, which is put into evaluation mode and
-            moved to the device.
+        model: A model repository (a folder, a name on the Hub, or what `find_repository` found), or a model, which is
+            put into evaluation mode and moved to the device.
         feature_extractor: Where `model` is a model: its feature extractor, which takes over the model's `max_length`.
         revision: A branch, tag or commit, for a name on the Hub.
         device: As in PyTorch; by default a GPU where there is one.
-        dtype: Of a repository's model: "float32" (the default), "bfloat16" or "float16". The embeddings are always
-            float32.
+        dtype: Of a repository's model: "float32", "bfloat16" or "float16"; "auto", the default, is bfloat16 where the
+            device computes it natively, else float32. The embeddings are always float32.
         model_kwargs: Fields of the model's configuration to replace, such as {"fusion_layers": [2, 5]}.
         feature_extractor_kwargs: Fields of the repository's feature extractor to replace, such as AST's {"mean": -4.3,
             "std": 4.6}.
@@ -80,17 +81,17 @@ class AudioEmbedder:
         crop: Bring every recording to one length first.
         batch_size: The most windows that pass through the model at a time; by default as many as its memory is meant
             for.
-        workers: Processes that decode recordings while the model works; by default this one does.
+        workers: Processes that decode recordings while the model works, or a pool of them; by default this one does.
     """
 
     def __init__(
         self,
-        model: str | Path | FusionModel,
+        model: str | Path | Repository | FusionModel,
         feature_extractor: FusionFeatureExtractor | None = None,
         *,
         revision: str | None = None,
         device: str | torch.device | None = None,
-        dtype: str | None = None,
+        dtype: str = AUTO,
         model_kwargs: dict[str, Any] | None = None,
         feature_extractor_kwargs: dict[str, Any] | None = None,
         audio_column: str = "audio",
@@ -98,32 +99,29 @@ class AudioEmbedder:
         with_frames: bool = False,
         crop: Crop | None = None,
         batch_size: int | None = None,
-        workers: int = 0,
+        workers: int | WorkerPool = 0,
     ):
-        if dtype not in (None, *DTYPES):
-            raise ValueError(f"dtype has to be one of {', '.join(DTYPES)}, not {dtype!r}.")
+        if dtype not in (AUTO, *DTYPES):
+            raise ValueError(f"dtype has to be one of {', '.join((AUTO, *DTYPES))}, not {dtype!r}.")
         if on_error not in ("raise", "record"):
             raise ValueError(f'on_error has to be "raise" or "record", not {on_error!r}.')
         if batch_size is not None and batch_size < 1:
             raise ValueError(f"batch_size has to be 1 or more, not {batch_size}.")
-        if workers < 0:
-            raise ValueError(f"workers has to be 0 or more, not {workers}.")
         self.device = None if device is None else str(parse_device(device))
-        self.dtype = dtype or "float32"
+        self.dtype = dtype
         self.audio_column = audio_column
         self.on_error = on_error
         self.with_frames = with_frames
         self.crop = crop
         self.batch_size = batch_size
-        self.workers = workers
-        self.prepare: Callable[[Preparation, int], Iterator[PreparedWindow | Unreadable]] = prepare
+        self.pool = ProcessPool(workers) if isinstance(workers, int) else workers
         self.repository: Repository | None = None
         self.model_kwargs = model_kwargs or {}
         self._model: FusionModel | None = None
         if isinstance(model, FusionModel):
             if feature_extractor is None:
                 raise ValueError("A model comes with its feature extractor: pass feature_extractor as well.")
-            if self.model_kwargs or feature_extractor_kwargs or revision is not None or dtype is not None:
+            if self.model_kwargs or feature_extractor_kwargs or revision is not None or dtype != AUTO:
                 raise ValueError(
                     "model_kwargs, feature_extractor_kwargs, revision and dtype go with a repository; a model is "
                     "already built."
@@ -194,7 +192,7 @@ class AudioEmbedder:
         recordings: dict[int, tuple[str, int]] = {}  # their names and lengths
         errors: dict[int, Exception] = {}
         preparation = Preparation(sources, self.feature_extractor, self.crop, splits)
-        for item in self.prepare(preparation, self.workers):
+        for item in self.pool.prepare(preparation):
             if isinstance(item, Unreadable):
                 self._raise_or_record(item.error, item.recording, errors)
             else:
@@ -217,11 +215,11 @@ class AudioEmbedder:
             raise error
         errors.setdefault(index, error)
 
-    def on_device(self, device: str) -> "AudioEmbedder":
-        """The same embedder on a device; it loads a model of its own unless it is the same device."""
+    def replaced(self, **attributes: Any) -> "AudioEmbedder":
+        """The same embedder with other attributes; it loads a model of its own where its device or dtype is another."""
         other = copy.copy(self)
-        if self.device != device:
-            other.device = device
+        other.__dict__.update(attributes)
+        if (other.device, other.dtype) != (self.device, self.dtype):
             other._model = None
         return other
 
@@ -250,7 +248,8 @@ class AudioEmbedder:
         if self._model is None:
             if self._given_model is None:
                 assert self.repository is not None
-                self._model = self.repository.load_model(DTYPES[self.dtype], **self.model_kwargs)
+                dtype = choose_dtype(str(self._choose_device(rank))) if self.dtype == AUTO else self.dtype
+                self._model = self.repository.load_model(DTYPES[dtype], **self.model_kwargs)
             else:
                 self._model = self._given_model.eval()
             try:

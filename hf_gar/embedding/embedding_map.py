@@ -121,7 +121,7 @@ def import_library(name: str) -> ModuleType:
 def choose_sample(recordings: int, max_points: int, seed: int) -> np.ndarray:
     """The indices (point,) of the recordings to draw, ascending: all, or a random sample of `max_points`."""
     if max_points < 2:
-        raise HfGarError(f"A map has at least 2 points, not {max_points}. Choose another --max-points.")
+        raise HfGarError(f"A map has at least 2 points, not {max_points}. Choose another `max_points`.")
     if recordings <= max_points:
         return np.arange(recordings)
     return np.sort(np.random.default_rng(seed).choice(recordings, max_points, replace=False))
@@ -165,7 +165,9 @@ def _tsne(start: np.ndarray, seed: int) -> Any:
 def _umap(start: np.ndarray, seed: int) -> Any:
     """umap-learn's UMAP, from the plane of the principal components, (point, 2) with a deviation of 1."""
     if len(start) < MIN_UMAP_POINTS:
-        raise HfGarError(f"UMAP needs at least {MIN_UMAP_POINTS} recordings, not {len(start)}. Use --method tsne.")
+        raise HfGarError(
+            f"UMAP needs at least {MIN_UMAP_POINTS} recordings, not {len(start)}. Choose another `method`."
+        )
     neighbors = min(NEIGHBORS, len(start) - 1)
     return import_library("umap").UMAP(init=10 * start, n_neighbors=neighbors, random_state=seed, n_jobs=1)
 
@@ -183,7 +185,7 @@ def _check_job(job: FinishedJob, color: str | None) -> None:
     if color is not None and color not in job.columns:
         raise HfGarError(
             f"{job.folder} has no column {color!r}, only {', '.join(map(repr, job.columns))}. Choose one of them "
-            "(--color)."
+            "(`color`)."
         )
     if job.num_recordings < 2:
         raise HfGarError(f"{job.folder} holds {job.num_recordings} embedding(s): a map needs at least 2.")
@@ -205,7 +207,7 @@ def _check_embeddings(drawn: JobResults) -> None:
         examples = ", ".join(map(str, named.iloc[bad[:3]])) + (", ..." if len(bad) > 3 else "")
         raise HfGarError(
             f"{len(bad)} of the {len(rows)} embeddings to draw from {drawn.folder} are not finite numbers: {examples}. "
-            "Listen to these recordings, and embed again, with --dtype float32 if it was another."
+            "Listen to these recordings, and embed again, in float32 (`dtype`) if it was another."
         )
 
 

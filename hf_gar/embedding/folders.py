@@ -49,14 +49,14 @@ def open_audiofolder(folder: Path, split: str | None) -> datasets.Dataset:
         HfGarError: As of `open_folder`, or it has no such split.
     """
     if not folder.is_dir():
-        raise HfGarError(f"{folder} is no folder, which --audiofolder is for. Check the path.")
+        raise HfGarError(f"{folder} is no folder, which `audiofolder` is for. Check the path.")
     tables = [table for name in METADATA_FILES for table in sorted(folder.glob(f"*/{name}"))]
     dataset = _open_split_tables(folder, tables) if tables else _open_labelled(folder)
     if split is None:
         return dataset
     there = dataset.unique("split") if "split" in dataset.column_names else []
     if split not in there:
-        raise HfGarError(f"{folder} has no split {split!r}, only {', '.join(there) or 'none'}. Check --split.")
+        raise HfGarError(f"{folder} has no split {split!r}, only {', '.join(there) or 'none'}. Check `split`.")
     return dataset.select([row for row, name in enumerate(dataset["split"]) if name == split])
 
 

@@ -32,8 +32,8 @@ RECORDINGS_IN_PART = 2000
 MAX_PARTS = 10_000
 # What may differ between two runs of a job.
 NOT_PINNED = {"versions"}
-# What may have changed on the Hub since a job began, and the option to go on with what it began with.
-REVISION_OPTIONS = {"revision": "--revision", "dataset_revision": "--dataset-revision"}
+# What may have changed on the Hub since a job began.
+REVISIONS = ("revision", "dataset_revision")
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Job:
         """Embed a part that is not there yet; with `retry_failed` also those recordings that failed before.
 
         Returns:
-            What the part holds; None where another process is at it.
+            What the part holds; None where another process works on it.
 
         Raises:
             HfGarError: The part cannot be written, or, in a strict job, a recording cannot be embedded.
@@ -97,14 +97,14 @@ class Job:
 def claim_job(
     output: Path, source: Source, embedder: AudioEmbedder, num_parts: int | None = None, strict: bool = False
 ) -> Job:
-    """Make a new folder this job's, or go on with the job that is there if it is the same.
+    """Make a new folder this job's, or resume the job that is there if it is the same.
 
     Raises:
         HfGarError: The folder holds another job, or something else.
     """
     is_new = not (output / JOB_FILE).exists()
     if is_new and output.exists() and (not output.is_dir() or any(map(_is_foreign, output.iterdir()))):
-        raise HfGarError(f"{output} holds something else than an embedding job. Choose another --output.")
+        raise HfGarError(f"{output} holds something else than an embedding job. Choose another `output`.")
     if not is_new and num_parts is None:
         num_parts = read_description(output)["num_parts"]
     description = _describe(source, embedder, _choose_parts(source, num_parts))
@@ -128,7 +128,7 @@ def _choose_parts(source: Source, num_parts: int | None) -> int:
         shards = source.dataset.num_shards
         if num_parts is not None and num_parts > shards:
             raise HfGarError(
-                f"A streamed source is cut at its files, of which it has {shards}: --num-parts can be at most that."
+                f"A streamed source is cut at its files, of which it has {shards}: `num_parts` can be at most that."
             )
         return num_parts or shards
     if num_parts is None:
@@ -143,8 +143,8 @@ def _describe(source: Source, embedder: AudioEmbedder, num_parts: int) -> dict[s
         "model": embedder.repository.name,
         "revision": embedder.repository.revision,
         "weights_sha256": embedder.repository.weights_sha256,
-        "fusion_layers": None if embedder.config.fusion_layers is None else list(embedder.config.fused_layers),
-        "max_length": getattr(embedder.config, "max_length", None),
+        "fusion_layers": embedder.config.layer_choice,
+        "max_length": embedder.feature_extractor.max_length,
         "frames": embedder.with_frames,
         "crop": embedder.crop and asdict(embedder.crop),
         "dtype": embedder.dtype,
@@ -160,8 +160,6 @@ def _require_same(output: Path, there: dict[str, Any], now: dict[str, Any]) -> N
     if not different:
         return
     differences = "; ".join(f"{key} is {there.get(key)!r} there, {now[key]!r} now" for key in different)
-    revisions = [
-        f"{option} {there[key]}" for key, option in REVISION_OPTIONS.items() if key in different and there.get(key)
-    ]
-    way_on = f", or go on with the revision that it began with: {' '.join(revisions)}" if revisions else ""
-    raise HfGarError(f"{output} holds another job: {differences}. Choose another --output{way_on}.")
+    revisions = [f"`{key}` {there[key]}" for key in REVISIONS if key in different and there.get(key)]
+    resuming = f", or resume with the revision that it began with: {' '.join(revisions)}" if revisions else ""
+    raise HfGarError(f"{output} holds another job: {differences}. Choose another `output`{resuming}.")

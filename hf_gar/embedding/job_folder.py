@@ -109,7 +109,7 @@ def read_description(output: Path) -> dict[str, Any]:
     except OSError as error:
         raise HfGarError(f"{output} holds no embedding job: {error}. Make one with `hf-gar embed`.") from error
     except (ValueError, KeyError, TypeError) as error:
-        raise HfGarError(f"{path} is damaged: {error!r}. Choose another --output.") from error
+        raise HfGarError(f"{path} is damaged: {error!r}. Choose another `output`.") from error
 
 
 def read_status(output: str | Path, parts: Sequence[int] | None = None) -> JobStatus:

@@ -1,35 +1,66 @@
 """Run the parts of a job on this machine: one process a device, each with processes that decode for it."""
 
 import multiprocessing
+import os
 import signal
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from datasets.utils import tqdm
 
+from hf_gar.embedding.embedder import parse_device
 from hf_gar.embedding.job import Job
+from hf_gar.embedding.preparation import ProcessPool, share_decoders
 from hf_gar.errors import HfGarError
 
 
-def available_devices() -> list[str]:
+def available_devices() -> tuple[str, ...]:
     """The devices that a job uses by default: every GPU, or the processor."""
     accelerator = torch.accelerator.current_accelerator(check_available=True)
     if accelerator is None:
-        return ["cpu"]
-    return [f"{accelerator.type}:{index}" for index in range(torch.accelerator.device_count())]
+        return ("cpu",)
+    return tuple(f"{accelerator.type}:{index}" for index in range(torch.accelerator.device_count()))
 
 
-def run_locally(job: Job, parts: Sequence[int], devices: Sequence[str], retry_failed: bool = False) -> None:
-    """Embed parts of a job, on several devices in several processes; a part that another run works on is left to it.
+@dataclass(frozen=True)
+class LocalEngine:
+    """Runs parts on this machine.
 
-    Raises:
-        HfGarError: A part cannot be embedded.
+    Args:
+        devices: As in PyTorch, one process each; by default every GPU, or the processor.
+        workers: Processes that decode, for each device; by default by the number of processors.
     """
-    if len(devices) == 1:
-        _run_parts(job, parts, devices[0], 0, retry_failed)
-        return
+
+    devices: tuple[str, ...] = ()
+    workers: int | None = None
+
+    def __post_init__(self):
+        for device in self.devices:
+            parse_device(device)
+
+    @property
+    def device(self) -> str:
+        """The first device."""
+        return (self.devices or available_devices())[0]
+
+    def run(self, job: Job, parts: Sequence[int], retry_failed: bool) -> None:
+        """Embed parts of a job, on several devices in several processes.
+
+        Raises:
+            HfGarError: A part cannot be embedded.
+        """
+        devices = self.devices or available_devices()
+        workers = share_decoders(os.cpu_count() or 1, len(devices)) if self.workers is None else self.workers
+        job = replace(job, embedder=job.embedder.replaced(pool=ProcessPool(workers)))
+        if len(devices) == 1:
+            _run_parts(job, parts, devices[0], 0, retry_failed)
+        else:
+            _run_in_processes(job, parts, devices, retry_failed)
+
+
+def _run_in_processes(job: Job, parts: Sequence[int], devices: Sequence[str], retry_failed: bool) -> None:
     context = multiprocessing.get_context("spawn")  # a fork and CUDA do not go together
     processes = [
         # Each has its own parts; one that is done helps the others, kept off what they work on by the parts' locks.
@@ -65,7 +96,7 @@ def _run_parts_in_process(*arguments: Any) -> None:
 def _run_parts(
     job: Job, parts: Sequence[int], device: str, position: int, retry_failed: bool, others: Sequence[int] = ()
 ) -> None:
-    job = replace(job, embedder=job.embedder.on_device(device))
+    job = replace(job, embedder=job.embedder.replaced(device=device))
     total = None if job.recordings_in_part is None else len(parts) * job.recordings_in_part
     with tqdm(total=total, desc=f"Embedding on {device}", unit=" recordings", position=position) as bar:
         busy = [part for part in parts if job.run_part(part, retry_failed, on_prepared=bar.update) is None]

@@ -94,7 +94,7 @@ def embedded_audio(recordings: Sequence[Path | None]) -> list[str | None]:
     if size > MAX_EMBEDDED_BYTES:
         raise HfGarError(
             f"The recordings are {size / 1e6:.0f} MB, and a page holds at most {MAX_EMBEDDED_BYTES / 1e6:.0f} MB of "
-            "them. Leave --embed-audio out, so that the page links to them, or draw fewer (--max-points)."
+            "them. Leave `embed_audio` out, so that the page links to them, or draw fewer (`max_points`)."
         )
     return [_data_url(path) if path else None for path in files]
 

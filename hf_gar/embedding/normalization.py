@@ -1,4 +1,4 @@
-"""The mean and standard deviation of a dataset's filter banks, which AST is normalised by."""
+"""The mean and standard deviation of a dataset's filter banks, which AST's spectrograms are normalised by."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,13 +13,13 @@ from hf_gar.embedding.crop import Crop
 from hf_gar.embedding.dataset import find_audio_column, undecoded
 from hf_gar.embedding.preparation import read_blocks
 from hf_gar.embedding.sources import open_source
-from hf_gar.models import ASTFusionFeatureExtractor
+from hf_gar.models import FusionFeatureExtractor
 from hf_gar.models.audio_loading import AudioError, check_samples
 
 
 def measure_normalization(
     source: str | Path | Sequence[str | Path] | datasets.Dataset | datasets.IterableDataset,
-    feature_extractor: ASTFusionFeatureExtractor,
+    feature_extractor: FusionFeatureExtractor,
     audio_column: str | None = None,
     crop: Crop | None = None,
     skip_unreadable: bool = False,
@@ -35,7 +35,8 @@ def measure_normalization(
         source: What a job takes: a folder of recordings, a table with their paths, a list of files, tar files, or a
             dataset on the Hub. Or a dataset that is open, whose recordings may be an `Audio` column, paths, bytes or
             waveforms.
-        feature_extractor: Computes the filter banks; its own mean and std make no difference.
+        feature_extractor: Computes the filter banks; its own mean and std make no difference. It has to be one that
+            normalises by such statistics, as AST's.
         audio_column: The column of a table or dataset with the recordings; by default as in a job: the first `Audio`
             column, or one of the usual names.
         crop: Bring every recording to one length first.
@@ -48,8 +49,13 @@ def measure_normalization(
         AudioError: A recording cannot be read.
         HfGarError: There is no such source, or it has no recordings.
         OSError: A file is missing or cannot be read.
-        ValueError: None of the recordings can be read, or all are silent.
+        ValueError: None of the recordings can be read, or all are silent; or the feature extractor is of another kind.
     """
+    if not feature_extractor.is_normalized_by_statistics:
+        raise ValueError(
+            f"feature_extractor is a {type(feature_extractor).__name__}, which does not normalise by the statistics "
+            "of a dataset: there is nothing to measure for it. Pass an ASTFusionFeatureExtractor or the like."
+        )
     dataset, audio_column = _open(source, audio_column)
     count, total, squares = 0, 0.0, 0.0
     for source_of_one, split in _rows(dataset, audio_column):

@@ -99,7 +99,7 @@ def retry_failures(
     tables = list(_embedded_tables(again, embedder, failed, first_row, on_prepared))
     retried = pa.concat_tables(tables) if tables else None
     if retried is None or len(retried) != len(failed):
-        raise HfGarError(f"The source has fewer recordings than when {path} was written. Begin another --output.")
+        raise HfGarError(f"The source has fewer recordings than when {path} was written. Choose another `output`.")
     failures = _failures(retried, strict)
     good = _good(retried, schema)
     new_rows = np.setdiff1d(failed, [failure.row for failure in failures])

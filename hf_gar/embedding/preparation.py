@@ -6,7 +6,8 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -115,36 +116,53 @@ class Preparation(IterableDataset):
             )
 
 
-def prepare(preparation: Preparation, workers: int) -> Iterator[PreparedWindow | Unreadable]:
-    """The windows of a preparation, made by so many worker processes, or by this one where there are none.
+class WorkerPool(Protocol):
+    """What makes recordings ready for a model."""
 
-    Raises:
-        HfGarError: A worker process died.
-    """
-    workers = min(workers, len(preparation.sources))
-    if workers == 0:
-        yield from preparation
-        return
-    loader = DataLoader(
-        preparation,
-        batch_size=None,
-        collate_fn=_unchanged,  # arrays go through pipes: shared memory is small in many containers
-        num_workers=workers,
-        prefetch_factor=PREFETCHED,
-        worker_init_fn=_start_worker,
-    )
-    with _stop_signals_wait():  # a loader that is stopped while it starts its processes prints an error of its own
-        windows = iter(loader)
-    try:
-        yield from windows
-    except RuntimeError as error:
-        if not str(error).startswith(DEAD_WORKER):  # an error of its own, which is raised here again
-            raise
-        remedy = "It was killed, perhaps for want of memory: run the command again with fewer workers."
-        raise HfGarError(
-            f"A process that decoded recordings died: {error}\n"
-            f"{remedy if KILLED in str(error) else 'Run the command again.'}"
-        ) from error
+    def prepare(self, preparation: Preparation) -> Iterator[PreparedWindow | Unreadable]:
+        """The windows of a preparation; those of a recording come in order."""
+
+
+@dataclass(frozen=True)
+class ProcessPool:
+    """Makes recordings ready in so many worker processes, or in this one where there are none."""
+
+    workers: int = 0
+
+    def __post_init__(self):
+        if self.workers < 0:
+            raise ValueError(f"workers has to be 0 or more, not {self.workers}.")
+
+    def prepare(self, preparation: Preparation) -> Iterator[PreparedWindow | Unreadable]:
+        """The windows of a preparation; those of a recording come in order.
+
+        Raises:
+            HfGarError: A worker process died.
+        """
+        workers = min(self.workers, len(preparation.sources))
+        if workers == 0:
+            yield from preparation
+            return
+        loader = DataLoader(
+            preparation,
+            batch_size=None,
+            collate_fn=_unchanged,  # arrays go through pipes: shared memory is small in many containers
+            num_workers=workers,
+            prefetch_factor=PREFETCHED,
+            worker_init_fn=_start_worker,
+        )
+        with _stop_signals_wait():  # a loader that is stopped while it starts its processes prints an error of its own
+            windows = iter(loader)
+        try:
+            yield from windows
+        except RuntimeError as error:
+            if not str(error).startswith(DEAD_WORKER):  # an error of its own, which is raised here again
+                raise
+            remedy = "It was killed, perhaps for want of memory: run the command again with fewer workers."
+            raise HfGarError(
+                f"A process that decoded recordings died: {error}\n"
+                f"{remedy if KILLED in str(error) else 'Run the command again.'}"
+            ) from error
 
 
 def share_decoders(num_processors: int, num_models: int) -> int:

@@ -63,7 +63,7 @@ def push_dataset(
             name for name in there if name not in (".gitattributes", "README.md") and not name.startswith("data/part-")
         ]
         if others:
-            raise HfGarError(f"{repo_id} holds something else ({', '.join(others[:5])}). Choose another --repo-id.")
+            raise HfGarError(f"{repo_id} holds something else ({', '.join(others[:5])}). Choose another `repo_id`.")
         operations: list[CommitOperation] = [
             CommitOperationAdd("README.md", card.content.encode()),
             *(CommitOperationDelete(name) for name in there if name.startswith("data/part-") and name not in new),

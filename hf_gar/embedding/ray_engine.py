@@ -2,13 +2,14 @@
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
 from datasets.utils import tqdm
 
 from hf_gar.embedding.job import Job
+from hf_gar.embedding.local_engine import available_devices
 from hf_gar.embedding.preparation import Preparation, PreparedWindow, Unreadable, give_way, share_decoders
 from hf_gar.errors import HfGarError
 
@@ -25,49 +26,53 @@ AHEAD = 4
 RETRIES = 10
 
 
-def run_on_ray(
-    job: Job,
-    parts: Sequence[int],
-    *,
-    address: str | None = None,
-    workers: int | None = None,
-    gpus_per_worker: float | None = None,
-    retry_failed: bool = False,
-) -> None:
-    """Embed parts of a job on Ray; a part whose worker is lost is done again by another.
+@dataclass(frozen=True)
+class RayEngine:
+    """Runs parts on a Ray cluster; a part whose worker is lost is done again by another.
 
     The nodes need this package, the source's files and the job's folder under the same paths.
 
     Args:
-        job: The job.
-        parts: The parts to embed.
         address: Of the cluster, as in `ray.init`; by default the one that RAY_ADDRESS names, or a new one here.
-        workers: Models at work at a time; by default one for each GPU, or for each processor where there are none.
-        gpus_per_worker: GPUs for each model, 0 for the processor; by default 1 where the cluster has any.
-
-    Raises:
-        HfGarError: The cluster cannot be reached or is too small, or a part cannot be embedded.
+        models: Models at work at a time; by default one for each GPU, or for each processor where there are none.
+        gpus_per_model: GPUs for each model, 0 for the processor; by default 1 where the cluster has any.
     """
-    is_ours = not ray.is_initialized()
-    if is_ours:
-        try:
-            ray.init(address=address, log_to_driver=False)
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            raise HfGarError(f"There is no Ray cluster at {address}: {error}") from error
-    try:
-        resources = ray.cluster_resources()
-        gpus = gpus_per_worker if gpus_per_worker is not None else float(resources.get("GPU", 0) > 0)
-        available = resources.get("GPU", 0) / gpus if gpus else resources.get("CPU", 1)
-        count = min(workers or int(available), len(parts))
-        if count < 1 or count > available:
-            raise HfGarError(
-                f"The cluster has {resources.get('CPU', 0):g} processors and {resources.get('GPU', 0):g} GPUs, too few "
-                f"for {count} workers with {gpus:g} GPUs each. Ask for fewer (--workers, --gpus-per-worker)."
-            )
-        _run(job, parts, count, gpus, share_decoders(int(resources.get("CPU", 1)), count), retry_failed)
-    finally:
+
+    address: str | None = None
+    models: int | None = None
+    gpus_per_model: float | None = None
+
+    @property
+    def device(self) -> str:
+        """The first of this machine, which decides on the precision of all."""
+        return available_devices()[0]
+
+    def run(self, job: Job, parts: Sequence[int], retry_failed: bool) -> None:
+        """Embed parts of a job.
+
+        Raises:
+            HfGarError: The cluster cannot be reached or is too small, or a part cannot be embedded.
+        """
+        is_ours = not ray.is_initialized()
         if is_ours:
-            ray.shutdown()
+            try:
+                ray.init(address=self.address, log_to_driver=False)
+            except (ConnectionError, RuntimeError, ValueError) as error:
+                raise HfGarError(f"There is no Ray cluster at {self.address}: {error}") from error
+        try:
+            resources = ray.cluster_resources()
+            gpus = self.gpus_per_model if self.gpus_per_model is not None else float(resources.get("GPU", 0) > 0)
+            available = resources.get("GPU", 0) / gpus if gpus else resources.get("CPU", 1)
+            count = min(self.models or int(available), len(parts))
+            if count < 1 or count > available:
+                raise HfGarError(
+                    f"The cluster has {resources.get('CPU', 0):g} processors and {resources.get('GPU', 0):g} GPUs, too "
+                    f"few for {count} models with {gpus:g} GPUs each. Ask for fewer models, or fewer GPUs for each."
+                )
+            _run(job, parts, count, gpus, share_decoders(int(resources.get("CPU", 1)), count), retry_failed)
+        finally:
+            if is_ours:
+                ray.shutdown()
 
 
 def _run(job: Job, parts: Sequence[int], count: int, gpus: float, decoders: int, retry_failed: bool) -> None:
@@ -122,10 +127,8 @@ class _Worker:
     def run_part(self, job: Job, part: int, decoders: int, retry_failed: bool) -> bool:
         """Whether the part is done; if not, another run works on it."""
         if self.job is None:  # the model and the decoders are started with the first part, and kept
-            embedder = job.embedder.on_device("cuda" if ray.get_gpu_ids() else "cpu")
-            embedder.workers = decoders
-            embedder.prepare = _Decoders(decoders).prepare
-            self.job = replace(job, embedder=embedder)
+            device = "cuda" if ray.get_gpu_ids() else "cpu"
+            self.job = replace(job, embedder=job.embedder.replaced(device=device, pool=_Decoders(decoders)))
         return self.job.run_part(part, retry_failed) is not None
 
 
@@ -138,11 +141,11 @@ class _Decoders:
         options = {"num_cpus": 0, "max_restarts": RETRIES, "max_task_retries": RETRIES, "scheduling_strategy": "SPREAD"}
         self.actors = [ray.remote(**options)(_Decoder).remote() for _ in range(count)]
 
-    def prepare(self, preparation: Preparation, workers: int) -> Iterator[PreparedWindow | Unreadable]:
-        """The windows of a preparation, in order, made by so many actors, each a bounded number ahead."""
+    def prepare(self, preparation: Preparation) -> Iterator[PreparedWindow | Unreadable]:
+        """The windows of a preparation, in order; each actor is a bounded number ahead."""
         recordings = len(preparation.sources)
-        at_once = max(1, min(RECORDINGS_AT_ONCE, -(-recordings // workers)))
-        free = deque(self.actors[:workers])
+        at_once = max(1, min(RECORDINGS_AT_ONCE, -(-recordings // len(self.actors))))
+        free = deque(self.actors)
         starts = deque(range(0, recordings, at_once))
         running: deque[tuple[int, Any, Any]] = deque()
         while starts or running:

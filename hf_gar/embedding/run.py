@@ -1,53 +1,56 @@
-"""Embed a source of recordings: open it, claim the folder, run the parts that are missing, gather what failed."""
+"""Embed a source of recordings: claim the folder, run the parts that are missing, gather what failed."""
 
 import contextlib
-import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Protocol
 
 import datasets
 
-from hf_gar.embedding.crop import Crop
-from hf_gar.embedding.embedder import AudioEmbedder, choose_dtype
+from hf_gar.embedding.embedder import AUTO, AudioEmbedder, choose_dtype
 from hf_gar.embedding.job import Job, claim_job
 from hf_gar.embedding.job_folder import JOB_FILE, JobStatus, read_description, read_status, write_errors_file
-from hf_gar.embedding.local_engine import available_devices, run_locally
-from hf_gar.embedding.preparation import share_decoders
+from hf_gar.embedding.local_engine import LocalEngine
 from hf_gar.embedding.sources import Source, open_source
 from hf_gar.errors import HfGarError
+from hf_gar.hub.load import Repository
 
-AUTO = "auto"
+
+class Engine(Protocol):
+    """What runs the parts of a job, and where."""
+
+    @property
+    def device(self) -> str:
+        """As in PyTorch: the first that a model runs on."""
+
+    def run(self, job: Job, parts: Sequence[int], retry_failed: bool) -> None:
+        """Embed parts of a job; a part that another run works on is left to it."""
+
+
+@dataclass(frozen=True)
+class JobOptions:
+    """How a job is run.
+
+    Args:
+        num_parts: How many files; by default one for each 2,000 recordings, or one for each file that is streamed.
+        part: Run this part alone, by its number from 0.
+        strict: Stop at the first recording that cannot be embedded.
+        retry_failed: Embed those recordings again that could not be embedded before.
+        engine: Runs the parts: a `LocalEngine`, or a `RayEngine`.
+        report: Is called with a line about how far the job is, when it begins.
+    """
+
+    num_parts: int | None = None
+    part: int | None = None
+    strict: bool = False
+    retry_failed: bool = False
+    engine: Engine = field(default_factory=LocalEngine)
+    report: Callable[[str], object] = lambda line: None
 
 
 def run_job(
-    source: Sequence[str | Path] | datasets.Dataset | datasets.IterableDataset | Source,
-    model: str | Path,
-    output: str | Path,
-    *,
-    revision: str | None = None,
-    dataset_revision: str | None = None,
-    config_name: str | None = None,
-    split: str | None = None,
-    path_column: str | None = None,
-    streaming: bool = False,
-    audiofolder: bool = False,
-    limit: int | None = None,
-    model_kwargs: dict[str, Any] | None = None,
-    feature_extractor_kwargs: dict[str, Any] | None = None,
-    with_frames: bool = False,
-    crop: Crop | None = None,
-    dtype: str = "float32",
-    num_parts: int | None = None,
-    part: int | None = None,
-    strict: bool = False,
-    retry_failed: bool = False,
-    batch_size: int | None = None,
-    decoders: int | None = None,
-    devices: Sequence[str] | None = None,
-    engine: Literal["local", "ray"] = "local",
-    report: Callable[[str], object] = lambda line: None,
-    **ray_options: Any,
+    source: Source, embedder: AudioEmbedder, output: str | Path, options: JobOptions | None = None
 ) -> JobStatus:
     """Embed every recording of a source, and write a folder that `datasets.load_dataset("parquet", ...)` reads.
 
@@ -56,27 +59,11 @@ def run_job(
     missing; several at once share the work.
 
     Args:
-        source: A `Source`, or as in `open_source`, as are config_name, split, path_column, streaming, audiofolder and
-            limit.
-        model: A model repository: a folder, or a name on the Hub.
+        source: As `open_source` gives it.
+        embedder: Of a model repository. Its `audio_column`, `on_error`, `device` and `workers` follow from the source
+            and the engine.
         output: The job's folder: a new or empty one, or this job's own.
-        revision: A branch, tag or commit of the model, for a name on the Hub.
-        dataset_revision: A branch, tag or commit of the source, for a dataset on the Hub.
-        model_kwargs: Fields of the model's configuration to replace, such as {"fusion_layers": [2, 5]}.
-        feature_extractor_kwargs: Fields of the feature extractor to replace, such as AST's {"mean": ..., "std": ...}.
-        with_frames: Store the frame embeddings and their times, too.
-        crop: Bring every recording to one length first.
-        dtype: The model's: "float32", "bfloat16", "float16", or "auto", which is bfloat16 where the device has it.
-        num_parts: How many files; by default one for each 2,000 recordings, or one for each file that is streamed.
-        part: Run this part alone, by its number from 0.
-        strict: Stop at the first recording that cannot be embedded.
-        retry_failed: Embed those recordings again that could not be embedded before.
-        batch_size: The most windows that pass through the model at a time; by default as many as the memory is for.
-        decoders: Processes that decode, for each device; by default by the number of processors.
-        devices: As in PyTorch, one process each; by default every GPU, or the processor.
-        engine: "local", or "ray" for a Ray cluster.
-        report: Is called with a line about how far the job is, when it begins.
-        ray_options: Of `run_on_ray`.
+        options: How it is run.
 
     Returns:
         How far the job is, or that part of it.
@@ -84,52 +71,45 @@ def run_job(
     Raises:
         HfGarError: The source, the model or the folder will not do; the message says why.
     """
-    output = Path(output)
-    devices = devices or available_devices()
-    opened = (
-        source
-        if isinstance(source, Source)
-        else open_source(
-            source,
-            revision=dataset_revision,
-            config_name=config_name,
-            split=split,
-            path_column=path_column,
-            streaming=streaming,
-            audiofolder=audiofolder,
-            limit=limit,
+    output, options = Path(output), options or JobOptions()
+    if embedder.repository is None:
+        raise ValueError(
+            "A job needs a model repository, which it is resumed with: save the model, and pass its folder."
         )
-    )
     has_begun = (output / JOB_FILE).exists()
+    dtype = embedder.dtype
     if dtype == AUTO:
-        dtype = read_description(output)["dtype"] if has_begun else choose_dtype(devices[0])
-    embedder = AudioEmbedder(
-        model,
-        revision=revision,
-        dtype=dtype,
-        model_kwargs=model_kwargs,
-        feature_extractor_kwargs=feature_extractor_kwargs,
-        audio_column=opened.audio_column,
-        on_error="record",
-        with_frames=with_frames,
-        crop=crop,
-        device=devices[0],
-        batch_size=batch_size,
-        workers=share_decoders(os.cpu_count() or 1, len(devices)) if decoders is None else decoders,
+        dtype = read_description(output)["dtype"] if has_begun else choose_dtype(options.engine.device)
+    embedder = embedder.replaced(
+        audio_column=source.audio_column, on_error="record", device=options.engine.device, dtype=dtype
     )
-    if engine == "local" and not has_begun:
+    if not has_begun:
         embedder.load_model()  # before the folder is claimed: a model that cannot be loaded is no job
-    job = claim_job(output, opened, embedder, num_parts, strict)
-    parts = _parts_to_run(job, part, retry_failed)
-    report(_plan(job, parts, part, retry_failed))
+    job = claim_job(output, source, embedder, options.num_parts, options.strict)
+    parts = _parts_to_run(job, options.part, options.retry_failed)
+    options.report(_plan(job, parts, options.part, options.retry_failed))
     try:
-        _run_parts(job, parts, devices, engine, retry_failed, ray_options)
+        if parts:
+            options.engine.run(job, parts, options.retry_failed)
     except BaseException:
         with contextlib.suppress(HfGarError):  # the first error is the one to tell
             write_errors_file(output)
         raise
     write_errors_file(output)
-    return read_status(output, None if part is None else [part])
+    return read_status(output, None if options.part is None else [options.part])
+
+
+def embed_recordings(
+    source: str | Path | Sequence[str | Path] | datasets.Dataset | datasets.IterableDataset | Source,
+    model: str | Path | Repository,
+    output: str | Path,
+    options: JobOptions | None = None,
+    **embedder_options: Any,
+) -> JobStatus:
+    """`run_job` of what `open_source` takes, with an `AudioEmbedder` that is made of the other arguments."""
+    if not isinstance(source, Source):
+        source = open_source([source] if isinstance(source, str | Path) else source)
+    return run_job(source, AudioEmbedder(model, **embedder_options), output, options)
 
 
 def _parts_to_run(job: Job, part: int | None, retry_failed: bool) -> list[int]:
@@ -153,16 +133,3 @@ def _plan(job: Job, parts: list[int], part: int | None, retry_failed: bool) -> s
         return f"{parts_text}; all are done"
     done = job.num_parts - len(parts)
     return f"{parts_text}; {done} of {job.num_parts} are done, resuming" if done else parts_text
-
-
-def _run_parts(
-    job: Job, parts: list[int], devices: Sequence[str], engine: str, retry_failed: bool, ray_options: dict[str, Any]
-) -> None:
-    if not parts:
-        return
-    if engine == "ray":
-        from hf_gar.embedding.ray_engine import run_on_ray
-
-        run_on_ray(job, parts, retry_failed=retry_failed, **ray_options)
-    else:
-        run_locally(job, parts, devices, retry_failed)

@@ -32,6 +32,7 @@ from hf_gar.embedding.tables import (
 from hf_gar.embedding.tars import TAR_SUFFIX, open_tars
 from hf_gar.errors import HfGarError
 from hf_gar.hub_errors import TRANSPORT_ERROR, hub_errors
+from hf_gar.quiet import quiet_datasets
 
 SAVED_DATASET_FILES = ("dataset_info.json", "dataset_dict.json")
 # Rows whose names are read at a time: their digest depends on it.
@@ -220,10 +221,10 @@ def _open(
     _refuse_options_that_do_not_apply(
         name,
         {
-            "--split": split is not None and is_plain,
-            "--config": config_name is not None and is_local,
-            "--streaming": streaming and is_local and not is_tar,
-            "--path-column": path_column is not None and is_plain and (len(paths) > 1 or not path.is_file()),
+            "`split`": split is not None and is_plain,
+            "`config_name`": config_name is not None and is_local,
+            "`streaming`": streaming and is_local and not is_tar,
+            "`path_column`": path_column is not None and is_plain and (len(paths) > 1 or not path.is_file()),
         },
     )
     if is_tar:
@@ -273,7 +274,8 @@ def _open_table(path: Path, path_column: str | None) -> tuple[datasets.Dataset, 
         features = datasets.Features.from_arrow_schema(_read(path, pq.read_schema))
         column = path_column or find_audio_column(features)
         if column in features and features[column] not in TEXT:
-            return datasets.Dataset.from_parquet(str(path)), column  # the recordings are in the table
+            with quiet_datasets():
+                return datasets.Dataset.from_parquet(str(path)), column  # the recordings are in the table
     table = read_table(path)
     if path_column is None:
         path_column = next((column for column in PATH_COLUMNS if column in table.column_names), PATH_COLUMNS[0])
@@ -314,7 +316,7 @@ def _one_split(
         if split is None and len(dataset) == 1:
             split = next(iter(dataset))
         if split not in dataset:
-            raise HfGarError(f"{name} has the splits {', '.join(dataset)}. Name one of them (--split).")
+            raise HfGarError(f"{name} has the splits {', '.join(dataset)}. Name one of them (`split`).")
         dataset = dataset[split]
     return _with_column(dataset, name, path_column)
 
@@ -334,7 +336,7 @@ def _require_audio_column(
     if column not in dataset.features:
         raise HfGarError(
             f"{name} has no column {column!r} with recordings, only {', '.join(map(repr, dataset.features))}. "
-            "Name the right one (--path-column)."
+            "Name the right one (`path_column`)."
         )
     return column
 
@@ -345,5 +347,5 @@ def _require_recordings(feature: Any, column: str, name: str) -> None:
     if is_value and feature.dtype not in ("string", "large_string", "binary", "large_binary", "null"):
         raise HfGarError(
             f"{name}: the column {column!r} holds {feature.dtype}, not recordings or their paths. Name the right one "
-            "(--path-column)."
+            "(`path_column`)."
         )

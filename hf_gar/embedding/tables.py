@@ -60,13 +60,13 @@ def require_column(table: pa.Table, column: str, path: Path) -> None:
     if column not in table.column_names:
         raise HfGarError(
             f"{path} has no column {column!r} with the paths of the recordings, only "
-            f"{', '.join(map(repr, table.column_names))}. Name the right one (--path-column)."
+            f"{', '.join(map(repr, table.column_names))}. Name the right one (`path_column`)."
         )
     kind = table.schema.field(column).type
     if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind)):
         raise HfGarError(
             f"{path}: the column {column!r} holds {kind}, but the paths of the recordings are text. Name the column "
-            "with the paths (--path-column)."
+            "with the paths (`path_column`)."
         )
 
 
@@ -88,7 +88,9 @@ def with_audio_column(table: pa.Table, path_column: str, folder: Path) -> datase
         names = [FILE_NAME if name == AUDIO else name for name in table.column_names]
         table = table.drop_columns(AUDIO) if FILE_NAME in table.column_names else table.rename_columns(names)
     elif AUDIO in table.column_names:
-        raise HfGarError(f"The table has a column {AUDIO!r} beside {path_column!r}. Rename it, or use --path-column.")
+        raise HfGarError(
+            f"The table has a column {AUDIO!r} beside {path_column!r}. Rename it, or choose another `path_column`."
+        )
     return datasets.Dataset(datasets.table.InMemoryTable(table.append_column(AUDIO, audio)))
 
 

@@ -86,7 +86,7 @@ def open_tars(paths: Sequence[Path], path_column: str | None) -> tuple[datasets.
     suffixes = sorted({suffix for sample in samples for suffix in sample.recordings})
     if path_column is None and any(len(sample.recordings) > 1 for sample in samples):
         raise HfGarError(
-            f"{paths[0]} has {len(suffixes)} recordings in a sample ({', '.join(suffixes)}). Name one (--path-column)."
+            f"{paths[0]} has {len(suffixes)} recordings in a sample ({', '.join(suffixes)}). Name one (`path_column`)."
         )
     if not suffixes or path_column not in (None, *suffixes):
         raise HfGarError(

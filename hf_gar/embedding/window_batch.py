@@ -130,7 +130,7 @@ class WindowBatch:
             if len(windows) == 1:
                 raise HfGarError(
                     f"The memory of {self.model.device} is too small for a single window: {error}\nUse another device, "
-                    "or --dtype bfloat16."
+                    "or bfloat16 (`dtype`)."
                 ) from error
             self.frames_at_once = max(1, self.frames_at_once // 2)
             half = len(windows) // 2

@@ -136,7 +136,7 @@ def evaluate_embeddings(
 
 
 def parse_learning_rates(text: str | None, default: float) -> list[float]:
-    """The learning rates that `--lr` asks for: the default, a number, or "sweep" for those of `SWEEP`."""
+    """The learning rates that are asked for: the default, a number, or "sweep" for those of `SWEEP`."""
     if text is None:
         return [default]
     if text == "sweep":
@@ -144,9 +144,9 @@ def parse_learning_rates(text: str | None, default: float) -> list[float]:
     try:
         rate = float(text)
     except ValueError as error:
-        raise HfGarError(f"--lr has to be a number or 'sweep', not {text!r}.") from error
+        raise HfGarError(f"`learning_rate` has to be a number or 'sweep', not {text!r}.") from error
     if not 0 < rate < float("inf"):
-        raise HfGarError(f"--lr has to be above 0, not {text}.")
+        raise HfGarError(f"`learning_rate` has to be above 0, not {text}.")
     return [rate]
 
 
@@ -158,7 +158,7 @@ def check_embeddings(task: EmbeddedTask) -> None:
         names = ", ".join(str(task.file_names[index]) for index in bad[:5])
         raise HfGarError(
             f"{len(bad)} of {len(task.embeddings)} embeddings are not finite (NaN or infinite): {names}. Embed them "
-            "again, with --dtype float32 or bfloat16 where it was float16."
+            "again, in float32 or bfloat16 (`dtype`) where it was float16."
         )
 
 

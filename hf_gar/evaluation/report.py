@@ -17,7 +17,7 @@ from hf_gar.evaluation.layer_search import LayerSearch
 from hf_gar.evaluation.plots import plot_confusion, plot_layers, plot_pairs
 from hf_gar.files import replace_when_whole, write_whole_file
 from hf_gar.hub.load import Repository
-from hf_gar.hub.paper import PAPER_TASKS
+from hf_gar.registry.paper import PAPER_TASKS
 
 EMBEDDINGS = "embeddings"  # the job's folder in that of an evaluation
 RESULTS_FILE = "results.json"
@@ -103,8 +103,7 @@ def read_measurement(folder: str | Path, repository: Repository) -> EvalResult:
             f"{folder} is no linear evaluation of a repository's own layers, as a card takes it. Run `hf-gar evaluate`."
         )
     job = read_description(folder / EMBEDDINGS)
-    config = repository.load_config()
-    layers = None if config.fusion_layers is None else list(config.fused_layers)
+    layers = repository.load_config().layer_choice
     if (job["weights_sha256"], job["fusion_layers"]) != (repository.weights_sha256, layers):
         raise HfGarError(
             f"{folder} evaluated layers {job['fusion_layers']} of the weights {job['weights_sha256'][:8]}, but "

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hf_gar.embedding.local_engine import available_devices
-from hf_gar.evaluation.embed_task import embed_task, load_config
+from hf_gar.evaluation.embed_task import EmbeddingOptions, embed_task
 from hf_gar.evaluation.evaluate import (
     EmbeddedTask,
     Evaluation,
@@ -20,57 +19,47 @@ from hf_gar.evaluation.partitions import SEEDS
 from hf_gar.evaluation.report import EMBEDDINGS, write_evaluation, write_search
 from hf_gar.evaluation.task_data import TaskData
 from hf_gar.evaluation.tasks import TASKS
+from hf_gar.hub.load import Repository, find_repository
 from hf_gar.models import FusionConfig
 
 
 def run_evaluation(
-    model: str | Path,
+    model: str | Path | Repository,
     data: TaskData,
     output: str | Path,
     *,
-    revision: str | None = None,
     model_kwargs: dict[str, Any] | None = None,
     learning_rate: str | None = None,
     probe: ProbeKind = "linear",
     seeds: Sequence[int] = SEEDS,
-    devices: Sequence[str] | None = None,
-    **embedding_options: Any,
+    embedding: EmbeddingOptions | None = None,
 ) -> Evaluation:
     """Evaluate a model on a task, and write embeddings, results and pictures into a folder.
 
     The same call again computes no embedding again.
 
     Args:
-        model: A model repository: a folder, or a name on the Hub.
+        model: A model repository: a folder, a name on the Hub, or what `find_repository` found.
         data: The task with its recordings.
         output: The folder; its "embeddings" is the embedding job.
-        revision: A branch, tag or commit, for a name on the Hub.
         model_kwargs: Fields of the model's configuration to replace, such as {"fusion_layers": None}.
         learning_rate: A number, or "sweep" to choose on the validation clips; by default the paper's.
         probe: "linear" or "logistic".
         seeds: Of the runs.
-        devices: As in `run_job`; the probes are trained on the first.
-        embedding_options: More arguments of `embed_task`.
+        embedding: How the recordings are embedded; the probes are trained on the first of its devices.
     """
     _require_libraries()
-    config = load_config(model, revision, model_kwargs or {})
+    repository, embedding = find_repository(model), embedding or EmbeddingOptions()
+    config = repository.load_config(**(model_kwargs or {}))
     rates = parse_learning_rates(learning_rate, data.task.learning_rate(config))
     output = Path(output)
     began = time.perf_counter()
-    task = embed_task(
-        data,
-        model,
-        output / EMBEDDINGS,
-        revision=revision,
-        model_kwargs=model_kwargs,
-        devices=devices,
-        **embedding_options,
-    )
+    task = embed_task(data, repository, output / EMBEDDINGS, model_kwargs, embedding)
     embedded = time.perf_counter()
-    evaluation = evaluate_embeddings(task, rates, seeds=seeds, probe=probe, device=_probe_device(devices))
+    evaluation = evaluate_embeddings(task, rates, seeds=seeds, probe=probe, device=embedding.engine.device)
     about = {
-        **_describe(model, config, data, task, seeds),
-        "layers": None if config.fusion_layers is None else list(config.fused_layers),
+        **_describe(repository, config, data, task, seeds),
+        "layers": config.layer_choice,
         "probe": probe,
         "embedding_s": round(embedded - began, 2),
         "training_s": round(time.perf_counter() - embedded, 2),
@@ -80,42 +69,33 @@ def run_evaluation(
 
 
 def run_search(
-    model: str | Path,
+    model: str | Path | Repository,
     data: TaskData,
     output: str | Path,
     *,
-    revision: str | None = None,
     model_kwargs: dict[str, Any] | None = None,
     learning_rate: str | None = None,
     pairs: Pairs = "all",
     seeds: Sequence[int] = SEEDS,
-    devices: Sequence[str] | None = None,
-    **embedding_options: Any,
+    embedding: EmbeddingOptions | None = None,
 ) -> LayerSearch:
     """Search for the layers to fuse for a task, and write embeddings, results and pictures into a folder.
 
     The arguments are those of `run_evaluation` and `search_layers`; all layers that the repository holds are searched.
     """
     _require_libraries()
-    held = load_config(model, revision, model_kwargs or {})
+    repository, embedding = find_repository(model), embedding or EmbeddingOptions()
+    held = repository.load_config(**(model_kwargs or {}))
     model_kwargs = {**(model_kwargs or {}), "fusion_layers": list(probed_layers(held))}
-    config = load_config(model, revision, model_kwargs)
+    config = repository.load_config(**model_kwargs)
     rates = parse_learning_rates(learning_rate, data.task.learning_rate(config))
     output = Path(output)
     began = time.perf_counter()
-    task = embed_task(
-        data,
-        model,
-        output / EMBEDDINGS,
-        revision=revision,
-        model_kwargs=model_kwargs,
-        devices=devices,
-        **embedding_options,
-    )
+    task = embed_task(data, repository, output / EMBEDDINGS, model_kwargs, embedding)
     embedded = time.perf_counter()
-    search = search_layers(task, layer_slices(config), rates, pairs=pairs, seeds=seeds, device=_probe_device(devices))
+    search = search_layers(task, layer_slices(config), rates, pairs=pairs, seeds=seeds, device=embedding.engine.device)
     about = {
-        **_describe(model, config, data, task, seeds),
+        **_describe(repository, config, data, task, seeds),
         "searched_layers": list(config.fused_layers),
         "embedding_s": round(embedded - began, 2),
         "search_s": round(time.perf_counter() - embedded, 2),
@@ -130,19 +110,15 @@ def _require_libraries() -> None:
         import_optional(module)
 
 
-def _probe_device(devices: Sequence[str] | None) -> str:
-    return (devices or available_devices())[0]
-
-
 def _describe(
-    model: str | Path, config: FusionConfig, data: TaskData, task: EmbeddedTask, seeds: Sequence[int]
+    repository: Repository, config: FusionConfig, data: TaskData, task: EmbeddedTask, seeds: Sequence[int]
 ) -> dict[str, Any]:
     return {
         "task": data.task.name,
         # Of your own task nobody else knows when it is complete.
         "is_complete_task": data.is_complete if data.task in TASKS.values() else None,
-        "model": str(model),
-        "model_name": config.model_type if config.fusion_layers else config.model_type.removesuffix("-fusion"),
+        "model": repository.name,
+        "model_name": repository.spec.variant_name(config.is_unfused),
         "embedding_size": task.embeddings.shape[1],
         "clips": len(task.embeddings),
         "classes": len(task.classes),

@@ -35,7 +35,7 @@ class TaskData:
 
     Args:
         task: What is evaluated.
-        dataset: The columns "audio" (undecoded), "file_name", and "split" or "fold".
+        dataset: The columns "audio" (undecoded), "file_name", "label", and "split" or "fold".
         classes: The names of the classes, sorted.
         targets: The class of each recording, (clip,), or (clip, class), true where it has a label.
         source: Where the recordings are from: a path or the name of a dataset on the Hub.
@@ -85,13 +85,13 @@ def open_task(
     """
     given = find_task(task) if isinstance(task, str) else task
     if given is not None and (metric or seconds):
-        raise HfGarError(f"The task {given.name} has its own metric and length. Leave --metric and --seconds out.")
+        raise HfGarError(f"The task {given.name} has its own metric and length. Leave `metric` and `seconds` out.")
     dataset = _open_dataset(data)
     dataset = _with_parts(dataset, split_column, fold_column)
     if label_column not in dataset.column_names:
         raise HfGarError(
             f"The data has no column {label_column!r} with labels, only {', '.join(map(repr, dataset.column_names))}. "
-            "Name the right one (--label-column)."
+            "Name the right one (`label_column`)."
         )
     labels = _read_labels(dataset, label_column)
     metric = given.metric if given else metric or _guess_metric(labels)
@@ -101,7 +101,7 @@ def open_task(
     classes, targets = _encode(labels, metric)
     file_names = _file_names(dataset)
     part = FOLD if FOLD in dataset.column_names else SPLIT
-    kept = dataset.select_columns([AUDIO, part]).add_column(FILE_NAME, file_names)
+    kept = dataset.select_columns([AUDIO, part]).add_column(FILE_NAME, file_names).add_column(LABEL, labels)
     if not allow_other_counts:
         folds = len(set(kept[FOLD])) if part == FOLD else None
         given.require_counts(len(targets), len(classes), folds)
@@ -163,7 +163,7 @@ def _join_splits(splits: datasets.DatasetDict) -> datasets.Dataset:
 def _with_parts(dataset: datasets.Dataset, split_column: str | None, fold_column: str | None) -> datasets.Dataset:
     """The dataset with either "fold" or "split", as text; splits by the names train, valid and test."""
     if split_column and fold_column:
-        raise HfGarError("A task has splits or folds: give --split-column or --fold-column, not both.")
+        raise HfGarError("A task has splits or folds: give `split_column` or `fold_column`, not both.")
     for column in (split_column, fold_column):
         if column and column not in dataset.column_names:
             raise HfGarError(f"The data has no column {column!r}, only {', '.join(map(repr, dataset.column_names))}.")
@@ -171,11 +171,11 @@ def _with_parts(dataset: datasets.Dataset, split_column: str | None, fold_column
         has_fold, has_split = FOLD in dataset.column_names, SPLIT in dataset.column_names
         # A dataset on the Hub whose rows have folds comes as one split.
         if has_fold and has_split and len(set(dataset[SPLIT])) > 1:
-            raise HfGarError("The data has the columns 'split' and 'fold'. Say which (--split-column, --fold-column).")
+            raise HfGarError("The data has the columns 'split' and 'fold'. Say which (`split_column`, `fold_column`).")
         if not has_fold and not has_split:
             raise HfGarError(
                 "The data has no column 'split' (train, valid, test) and none 'fold', only "
-                f"{', '.join(map(repr, dataset.column_names))}. Add one, or name it (--split-column, --fold-column)."
+                f"{', '.join(map(repr, dataset.column_names))}. Add one, or name it (`split_column`, `fold_column`)."
             )
         split_column, fold_column = (None, FOLD) if has_fold else (SPLIT, None)
     column = fold_column or split_column
@@ -213,8 +213,8 @@ def _guess_metric(labels: list[str] | list[list[str]]) -> Metric:
     with_comma = next((label for label in labels if "," in label), None)
     if with_comma is not None:
         raise HfGarError(
-            f"A label has a comma: {with_comma!r}. Say --metric mAP where labels are several, separated by commas, or "
-            "--metric accuracy where a comma belongs to the name of a label."
+            f"A label has a comma: {with_comma!r}. Set `metric` to mAP where labels are several, separated by commas, "
+            "or to accuracy where a comma belongs to the name of a label."
         )
     return "accuracy"
 

@@ -1,7 +1,7 @@
 """A model repository's README."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from importlib.resources import files
@@ -11,11 +11,11 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from hf_gar.checkpoints.sources import official_checkpoint
 from hf_gar.errors import HfGarError
 from hf_gar.hub.load import find_repository
-from hf_gar.hub.paper import PAPER_MODELS, PAPER_TASKS
 from hf_gar.models import FusionConfig, FusionFeatureExtractor
+from hf_gar.registry import MODELS
+from hf_gar.registry.paper import PAPER_TASKS
 
 CARD_FILE = "README.md"
 # Where in a card's metadata stands what the weights were made of.
@@ -68,25 +68,25 @@ def render_card(
     results: Sequence[EvalResult] = (),
 ) -> ModelCard:
     """The card of a model repository; `results` are what was measured with its weights, accuracies and such in %."""
-    paper = PAPER_MODELS[config.model_type]
-    source = official_checkpoint(config.model_type, feature_extractor.sampling_rate)
-    layers = "" if config.fusion_layers is None else "+".join(f"#{layer}" for layer in config.fused_layers)
-    title = f"{paper.network}-Fusion {layers}" if layers else paper.network
+    spec = MODELS[config.model_type]
+    source = spec.find_official(feature_extractor.sampling_rate)
+    layers = format_layers(config.layer_choice or ())
+    title = f"{spec.network}-Fusion {layers}" if layers else spec.network
     data = ModelCardData(
         model_name=title if results else None,  # the name of its entry in the model index
         eval_results=list(results) or None,
         library_name="transformers",
         pipeline_tag="feature-extraction",
-        license=source.license if origin.is_official else None,
-        base_model=source.file_name if source.is_on_hub and origin.is_official else None,
-        datasets=list(source.datasets),
+        license=source.license if source and origin.is_official else None,
+        base_model=source.file_name if source and source.is_on_hub and origin.is_official else None,
+        datasets=list(source.datasets) if source else None,
         tags=["audio", "audio-embedding", "hf_gar", config.model_type, "custom_code"],
     )
     setattr(data, ORIGIN, asdict(origin))
     measured = {result.dataset_name: str(result.metric_value) for result in results}
     held_layers = [layer for layer in config.valid_layers if layer <= config.depth]
     text = render_template(
-        f"{config.model_type}.md",
+        spec.card_template,
         card_data=data.to_yaml(),
         title=title,
         repo_id=placeholder_repo_id(config.model_type),
@@ -96,16 +96,18 @@ def render_card(
         source=source,
         layers=layers,
         example_layers=sorted({held_layers[0], held_layers[-1]}),
-        network=paper.network,
-        paper_layers="+".join(f"#{layer}" for layer in paper.fusion_layers),
-        paper_tasks=[
-            {"name": name, "title": title, "unfused": paper.unfused[name], "fused": paper.fused[name]}
-            for name, title in PAPER_TASKS.items()
-        ],
-        measured={name: measured[title] for name, title in PAPER_TASKS.items() if title in measured},
-        other_measured={name: value for name, value in measured.items() if name not in PAPER_TASKS.values()},
+        network=spec.network,
+        paper=spec.paper,
+        paper_layers=format_layers(spec.paper.fusion_layers) if spec.paper else "",
+        paper_tasks=PAPER_TASKS if spec.paper else {},
+        measured=measured,
     )
-    return ModelCard(text)
+    return ModelCard(re.sub(r"\n{3,}", "\n\n", text))  # where a template leaves a block out
+
+
+def format_layers(layers: Iterable[int]) -> str:
+    """Layers as a card writes them: "#3+#6"."""
+    return "+".join(f"#{layer}" for layer in layers)
 
 
 def add_results(folder: str | Path, results: Sequence[EvalResult]) -> ModelCard:

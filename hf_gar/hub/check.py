@@ -5,13 +5,13 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-import hf_gar.models
 from hf_gar.checkpoints.reading import read_json
 from hf_gar.errors import HfGarError
 from hf_gar.hub import remote_code_embedding
@@ -53,11 +53,11 @@ def check_repository(folder: str | Path, trust_remote_code: bool = False) -> Rep
             f"{CARD_FILE} and give their digest there (weights_sha256)."
         )
     expected = _embedding(repository)
-    changed = changed_code(folder)
+    changed = changed_code(folder, repository.spec.hub_files)
     if changed and not trust_remote_code:
         raise HfGarError(
             f"The code of {folder} differs from that of the installed hf_gar: {', '.join(changed)}. Export the "
-            "repository again with this version, or, if you trust that code, publish it with --trust-remote-code."
+            "repository again with this version, or, if you trust that code, allow it (`trust_remote_code`)."
         )
     found = _embedding_by_remote_code(folder)
     if found.shape[1:] != expected.shape or not np.allclose(found, expected, atol=TOLERANCE * np.abs(expected).max()):
@@ -67,9 +67,9 @@ def check_repository(folder: str | Path, trust_remote_code: bool = False) -> Rep
     return repository
 
 
-def changed_code(folder: Path) -> list[str]:
+def changed_code(folder: Path, hub_files: Mapping[str, Path]) -> list[str]:
     """What a repository would run that is not installed: its Python files, and code that its configuration names."""
-    installed = {path.name: path.read_bytes() for path in Path(hf_gar.models.__file__).parent.glob("*.py")}
+    installed = {name: path.read_bytes() for name, path in hub_files.items()}
     files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*.py")}
     changed = [name for name, content in files.items() if installed.get(name) != content]
     for name in (CONFIG_FILE, FEATURE_EXTRACTOR_FILE):

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from hf_gar.checkpoints import CONVERTERS
+from hf_gar.checkpoints.converted import ConvertedCheckpoint
 from hf_gar.checkpoints.download import (
     REPOSITORY_NAME,
     TRANSFORMERS_FILES,
@@ -13,13 +13,13 @@ from hf_gar.checkpoints.download import (
     wrong_digest,
 )
 from hf_gar.checkpoints.reading import CHECKPOINT_SUFFIXES
-from hf_gar.checkpoints.sources import OfficialCheckpoint, official_checkpoint
 from hf_gar.errors import HfGarError
 from hf_gar.files import require_new_folder, whole_folder
 from hf_gar.hub.card import CARD_FILE, Origin, printable, render_card
 from hf_gar.hub.load import find_repository, loading
-from hf_gar.models import MODEL_CLASSES
 from hf_gar.quiet import quiet_libraries
+from hf_gar.registry import MODELS, ModelSpec
+from hf_gar.registry.spec import OfficialCheckpoint
 
 OFFICIAL = "official"
 
@@ -30,12 +30,12 @@ def export_repository(
     """Write a folder that is a complete model repository: configuration, weights, code and card.
 
     Args:
-        model_type: As in `MODEL_CLASSES`, for example "cnn14-fusion".
+        model_type: As in `hf_gar.registry.MODELS`, for example "cnn14-fusion".
         checkpoint: A checkpoint file, or "official" to download the published one; for AST also a folder, or the name
             of a model on the Hub, that transformers wrote.
         output: The folder to write, which must not hold anything yet.
-        sampling_rate: The rate of the network, in Hz, where there are several; by default that of the file, and
-            16,000 for the official one.
+        sampling_rate: The rate of the network, in Hz, where there are several; by default that of the file, or
+            that of the model's first official one.
         config: Fields of the model's configuration, such as `fusion_layers` and `depth`.
 
     Returns:
@@ -46,23 +46,23 @@ def export_repository(
         ValueError: A field of the configuration is wrong.
     """
     output = Path(output)
-    classes = MODEL_CLASSES[model_type]
+    spec = MODELS[model_type]
     require_new_folder(output)
-    path = _find_checkpoint(model_type, checkpoint, sampling_rate)
-    converted = CONVERTERS[model_type](path)
-    model_config = classes.config(**{**converted.config, **config})
-    feature_extractor = classes.feature_extractor(**converted.feature_extractor)
+    path = _find_checkpoint(spec, checkpoint, sampling_rate)
+    converted: ConvertedCheckpoint = spec.convert(path)
+    model_config = spec.config(**{**converted.config, **config})
+    feature_extractor = spec.feature_extractor(**converted.feature_extractor)
     if sampling_rate not in (None, feature_extractor.sampling_rate):
         raise HfGarError(
             f"{path} is the network for {feature_extractor.sampling_rate} Hz, not for {sampling_rate} Hz. Leave "
-            "--sampling-rate out, or choose another file."
+            "`sampling_rate` out, or choose another file."
         )
     feature_extractor.match(model_config)
     with loading(f"{path}, as a {model_type},"):
-        model = classes.model.from_pretrained(None, config=model_config, state_dict=converted.state_dict)
+        model = spec.model.from_pretrained(None, config=model_config, state_dict=converted.state_dict)
     weights = path / "model.safetensors" if path.is_dir() else path
     digest = file_digest(weights, "sha256")
-    source = official_checkpoint(model_type, feature_extractor.sampling_rate)
+    source = spec.find_official(feature_extractor.sampling_rate)
     with whole_folder(output) as folder, quiet_libraries():
         model.save_pretrained(folder)
         feature_extractor.save_pretrained(folder)
@@ -78,20 +78,20 @@ def export_repository(
     return output
 
 
-def _find_checkpoint(model_type: str, checkpoint: str | Path, sampling_rate: int | None) -> Path:
+def _find_checkpoint(spec: ModelSpec, checkpoint: str | Path, sampling_rate: int | None) -> Path:
     """The local path of a checkpoint, fetched where it is "official" or the name of a model on the Hub."""
     if checkpoint == OFFICIAL:
-        return download(official_checkpoint(model_type, sampling_rate or 16000))
+        return download(spec.official_checkpoint(sampling_rate))
     path = Path(checkpoint)
     if not path.exists() and path.suffix not in CHECKPOINT_SUFFIXES and REPOSITORY_NAME.fullmatch(str(checkpoint)):
         return fetch_from_hub(str(checkpoint), TRANSFORMERS_FILES)
     return path
 
 
-def _is_official(checkpoint: str | Path, path: Path, source: OfficialCheckpoint) -> bool:
+def _is_official(checkpoint: str | Path, path: Path, source: OfficialCheckpoint | None) -> bool:
     """Whether the checkpoint at `path` is the published one: by its digests, or by its name where it was fetched."""
-    if checkpoint == OFFICIAL:
-        return True
+    if checkpoint == OFFICIAL or source is None:
+        return source is not None
     if source.is_on_hub:
         return str(checkpoint) == source.file_name and not Path(checkpoint).exists()
     return wrong_digest(path, source) is None

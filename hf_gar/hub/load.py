@@ -13,8 +13,9 @@ import torch
 from hf_gar.checkpoints.download import fetch_from_hub, file_digest
 from hf_gar.checkpoints.reading import read_json
 from hf_gar.errors import HfGarError
-from hf_gar.models import MODEL_CLASSES, FusionConfig, FusionFeatureExtractor, FusionModel, ModelClasses
+from hf_gar.models import FusionConfig, FusionFeatureExtractor, FusionModel
 from hf_gar.quiet import quiet_libraries
+from hf_gar.registry import MODELS, ModelSpec
 
 CONFIG_FILE = "config.json"
 FEATURE_EXTRACTOR_FILE = "preprocessor_config.json"
@@ -24,17 +25,16 @@ FILES = [CONFIG_FILE, FEATURE_EXTRACTOR_FILE, "*.safetensors", "*.safetensors.in
 
 @dataclass(frozen=True)
 class Repository:
-    """A model repository on this machine; `revision` is the commit where it came from the Hub."""
+    """A model repository on this machine.
+
+    `revision` is the commit where it came from the Hub; `spec` its model, whose installed classes load it.
+    """
 
     name: str
     revision: str | None
     folder: Path
     weights_sha256: str
-
-    @property
-    def classes(self) -> ModelClasses:
-        """The installed classes of its model."""
-        return MODEL_CLASSES[read_json(self.folder / CONFIG_FILE)["model_type"]]
+    spec: ModelSpec
 
     def load_config(self, **config: Any) -> FusionConfig:
         """The configuration; `config` replaces fields of it.
@@ -43,7 +43,7 @@ class Repository:
             HfGarError: The file is damaged.
             ValueError: There is no such field, or it cannot have that value.
         """
-        config_class = self.classes.config
+        config_class = self.spec.config
         fields = signature(config_class).parameters
         unknown = [name for name in config if name not in fields]
         if unknown:
@@ -67,7 +67,7 @@ class Repository:
         """
         loaded = self.load_config(**config)
         with loading(f"The weights of {self.name}"):
-            model = self.classes.model.from_pretrained(self.folder, config=loaded, dtype=dtype, use_safetensors=True)
+            model = self.spec.model.from_pretrained(self.folder, config=loaded, dtype=dtype, use_safetensors=True)
         return model.eval()
 
     def load_feature_extractor(self, **fields: Any) -> FusionFeatureExtractor:
@@ -77,7 +77,7 @@ class Repository:
             HfGarError: The file is damaged, or not of this model.
             ValueError: There is no such field, or it cannot have that value.
         """
-        extractor_class = self.classes.feature_extractor
+        extractor_class = self.spec.feature_extractor
         unknown = fields.keys() - signature(extractor_class).parameters
         if unknown:
             raise ValueError(f"The feature extractor of {self.name} has no {', '.join(sorted(unknown))}.")
@@ -101,64 +101,69 @@ def loading(what: str) -> Iterator[None]:
             raise HfGarError(f"{what} cannot be loaded: {error}\nExport or download the repository again.") from error
 
 
-def find_repository(name: str | Path, revision: str | None = None) -> Repository:
+def find_repository(name: str | Path | Repository, revision: str | None = None) -> Repository:
     """Find a model repository: a folder, or one on the Hub, of which the configuration and weights are fetched.
 
     Args:
-        name: The folder's path, or "organisation/name".
+        name: The folder's path, or "organisation/name"; a repository that was found already is returned as it is.
         revision: A branch, tag or commit on the Hub.
 
     Raises:
         HfGarError: There is none of that name, or it is no repository of a model that hf_gar has.
     """
+    if isinstance(name, Repository):
+        if revision not in (None, name.revision):
+            raise ValueError(f"{name.name} was found at the revision {name.revision}, not {revision!r}.")
+        return name
     folder, commit = Path(name), None
     if not folder.is_dir():
         folder = fetch_from_hub(str(name), FILES, revision)
         commit = folder.name
     elif revision is not None:
-        raise HfGarError(f"{name} is a folder, which has no revision {revision!r}. Leave --revision out.")
-    _check_classes(name, folder)
+        raise HfGarError(f"{name} is a folder, which has no revision {revision!r}. Leave `revision` out.")
+    spec = _find_spec(name, folder)
     weights = sorted(folder.glob("*.safetensors"))
     if not weights:
         raise HfGarError(f"{name} has no weights (model.safetensors). Export or download the repository again.")
     digests = "".join(file_digest(path, "sha256") for path in weights)
     digest = digests if len(weights) == 1 else hashlib.sha256(digests.encode()).hexdigest()
-    return Repository(str(name), commit, folder, digest)
+    return Repository(str(name), commit, folder, digest, spec)
 
 
-def _check_classes(name: str | Path, folder: Path) -> None:
-    """Raise a HfGarError where a folder is no repository of one of hf_gar's models, in all of its files."""
+def _find_spec(name: str | Path, folder: Path) -> ModelSpec:
+    """The model of a folder; a HfGarError where it is no repository of one of hf_gar's models, in all of its files."""
     for file in (CONFIG_FILE, FEATURE_EXTRACTOR_FILE):
         if not (folder / file).is_file():
             raise HfGarError(f"{name} is no model repository: it has no {file}. Make one with `hf-gar export`.")
     config, feature_extractor = read_json(folder / CONFIG_FILE), read_json(folder / FEATURE_EXTRACTOR_FILE)
     model_type = config.get("model_type")
-    if not isinstance(model_type, str) or model_type not in MODEL_CLASSES:
-        raise HfGarError(f"{name} holds a model of the type {model_type!r}; hf_gar has {', '.join(MODEL_CLASSES)}.")
-    classes = MODEL_CLASSES[model_type]
+    if not isinstance(model_type, str) or model_type not in MODELS:
+        raise HfGarError(f"{name} holds a model of the type {model_type!r}; hf_gar has {', '.join(MODELS)}.")
+    spec = MODELS[model_type]
     found_type = feature_extractor.get("feature_extractor_type")
-    if found_type != classes.feature_extractor.__name__:
+    if found_type != spec.feature_extractor.__name__:
         raise HfGarError(
             f"{folder / FEATURE_EXTRACTOR_FILE} has feature_extractor_type={found_type!r}, but the model is a "
-            f"{model_type}, which has a {classes.feature_extractor.__name__}. Export or download the repository again."
+            f"{model_type}, which has a {spec.feature_extractor.__name__}. Export or download the repository again."
         )
     for file, fields in ((CONFIG_FILE, config), (FEATURE_EXTRACTOR_FILE, feature_extractor)):
-        _check_auto_map(folder / file, fields.get("auto_map", {}), classes)
+        _check_auto_map(folder / file, fields.get("auto_map", {}), spec)
+    return spec
 
 
-def _check_auto_map(path: Path, auto_map: Any, classes: ModelClasses) -> None:
+def _check_auto_map(path: Path, auto_map: Any, spec: ModelSpec) -> None:
     """Raise a HfGarError where the classes that a file names are not those of its model."""
     if not isinstance(auto_map, dict):
         raise HfGarError(f"{path} has auto_map={auto_map!r}, expected an object. Export the repository again.")
     expected = {
-        "AutoConfig": classes.config,
-        "AutoFeatureExtractor": classes.feature_extractor,
-        "AutoModel": classes.model,
+        "AutoConfig": spec.config,
+        "AutoFeatureExtractor": spec.feature_extractor,
+        "AutoModel": spec.model,
     }
     for name, expected_class in expected.items():
         reference = auto_map.get(name, expected_class.__name__)
         if str(reference).rsplit(".", 1)[-1] != expected_class.__name__:
             raise HfGarError(
-                f"{path} has {name}={reference!r} in its auto_map, but the model is a {classes.config.model_type}, "
+                f"{path} has {name}={reference!r} in its auto_map, but the model is a {spec.model_type}, "
                 f"which has a {expected_class.__name__}. Export or download the repository again."
             )

@@ -1,5 +1,6 @@
 """Publish a model repository on the Hub."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -9,7 +10,6 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 from huggingface_hub.hf_api import ModelInfo
 
-import hf_gar.models
 from hf_gar.checkpoints.download import REPOSITORY_NAME, file_digest
 from hf_gar.checkpoints.reading import read_json
 from hf_gar.errors import HfGarError
@@ -73,14 +73,14 @@ def push_repository(
         raise HfGarError(f"On the Hub a model is named organisation/name, or user/name, not {repo_id!r}.")
     folder = Path(folder)
     repository = check_repository(folder, trust_remote_code)
-    model_type = repository.classes.config.model_type
+    model_type = repository.spec.model_type
     contents = _contents(folder, repo_id, model_type)
     api = HfApi(token=token)
     with hub_errors(repo_id):
         there = _look(api, repo_id, revision)
         if there is not None and not overwrite:
             _require_recognised(api, there, model_type)
-        stale = [] if there is None else _stale_files(there, contents)
+        stale = [] if there is None else _stale_files(there, contents, repository.spec.hub_files)
         push = Push(repo_id, there is not None, tuple(contents), tuple(stale))
         if dry_run:
             return push
@@ -137,14 +137,13 @@ def _require_recognised(api: HfApi, there: ModelInfo, model_type: str) -> None:
     if found != model_type:
         what = f"holds a model of the type {found!r}" if found else f"holds {', '.join(sorted(names)[:5])}"
         raise HfGarError(
-            f"{there.id} exists and is no repository of a {model_type}: it {what}. Choose another --repo-id, or "
-            "replace it with --overwrite."
+            f"{there.id} exists and is no repository of a {model_type}: it {what}. Choose another `repo_id`, or "
+            "replace it (`overwrite`)."
         )
 
 
-def _stale_files(there: ModelInfo, contents: dict[str, Any]) -> list[str]:
+def _stale_files(there: ModelInfo, contents: dict[str, Any], hub_files: Collection[str]) -> list[str]:
     """Code and weights on the Hub that a repository of this version does not have, and which must not linger."""
-    hub_files = {path.name for path in Path(hf_gar.models.__file__).parent.glob("*.py")}
     names = (file.rfilename for file in there.siblings or [])
     return sorted(
         name for name in names if name not in contents and (name in hub_files or name.endswith(WEIGHT_SUFFIXES))

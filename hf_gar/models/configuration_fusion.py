@@ -189,6 +189,16 @@ class FusionConfig(CheckedFields, PretrainedConfig):
         return (self.unfused_layer,)
 
     @property
+    def is_unfused(self) -> bool:
+        """Whether the embedding is the network's own, whether it is asked for by None or by its layer's number."""
+        return self.fused_layers == (self.unfused_layer,)
+
+    @property
+    def layer_choice(self) -> list[int] | None:
+        """`fusion_layers` in its one form: in the order of the network, or None for the network's own embedding."""
+        return None if self.is_unfused else list(self.fused_layers)
+
+    @property
     def embedding_size(self) -> int:
         """The dimension D of the clip and frame embeddings."""
         return sum(self.layer_sizes[layer] for layer in self.fused_layers)

@@ -30,6 +30,7 @@ class ASTFusionFeatureExtractor(FusionFeatureExtractor):
     mel_frames_per_frame = PATCH_STRIDE
     mel_frames_in_frame = PATCH_SIZE
     max_length: int
+    is_normalized_by_statistics = True
     checked_fields = FusionFeatureExtractor.checked_fields | {
         "feature_size": ASTFusionConfig.checked_fields["num_mel_bins"],
         "max_length": MAX_LENGTH,

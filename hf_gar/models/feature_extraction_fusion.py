@@ -64,6 +64,9 @@ class FusionFeatureExtractor(CheckedFields, SequenceFeatureExtractor):
 
     # Where the network has an input of a fixed length: that length, in mel frames.
     max_length: int | None = None
+    # Whether spectrograms are normalised by the statistics of a dataset: then there are the fields `mean` and `std`,
+    # and `filter_bank` gives spectrograms before the normalisation.
+    is_normalized_by_statistics = False
     # Of a frame embedding: the mel frames from one to the next, and those that it is made of.
     mel_frames_per_frame: int
     mel_frames_in_frame: int

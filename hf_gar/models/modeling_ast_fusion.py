@@ -115,6 +115,7 @@ class ASTFusionModel(FusionModel):
 
     config_class = ASTFusionConfig
     supports_gradient_checkpointing = True
+    has_attentions = True
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_flex_attn = True
@@ -145,7 +146,7 @@ class ASTFusionModel(FusionModel):
         return self.embeddings.projection
 
     def layer_outputs(
-        self, input_features: torch.Tensor, lengths: torch.Tensor | None, output_attentions: bool
+        self, input_features: torch.Tensor, lengths: torch.Tensor | None, output_attentions: bool = False
     ) -> LayerOutputs:
         if input_features.shape[1] != self.config.max_length:
             raise ValueError(

@@ -62,7 +62,7 @@ class Cnn14FusionModel(FusionModel):
     def __init__(self, config: Cnn14FusionConfig):
         super().__init__(config)
         self.fused_layers = config.fused_layers
-        self.is_unfused = self.fused_layers == (config.unfused_layer,)
+        self.is_unfused = config.is_unfused
         sizes = [1, *config.channels][: min(config.depth, BLOCKS) + 1]
         self.bn0 = nn.BatchNorm1d(config.num_mel_bins)
         self.blocks = nn.ModuleList(
@@ -85,9 +85,7 @@ class Cnn14FusionModel(FusionModel):
         else:
             super()._init_weights(module)
 
-    def layer_outputs(
-        self, input_features: torch.Tensor, lengths: torch.Tensor | None, output_attentions: bool
-    ) -> LayerOutputs:
+    def layer_outputs(self, input_features: torch.Tensor, lengths: torch.Tensor | None) -> LayerOutputs:
         x = self.bn0(input_features.to(self.dtype).transpose(1, 2)).transpose(1, 2)[:, None]
         x = zero_after(x, lengths)
         reduction = 1  # spectrogram frames in a time step of x

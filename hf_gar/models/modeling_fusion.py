@@ -109,13 +109,13 @@ class FusionModel(FusionPreTrainedModel):
     _auto_class = "AutoModel"
     # The shortest clip that the network takes, in mel frames.
     minimum_length = 1
+    has_attentions = False
 
-    def layer_outputs(
-        self, input_features: torch.Tensor, lengths: torch.Tensor | None, output_attentions: bool
-    ) -> LayerOutputs:
+    def layer_outputs(self, input_features: torch.Tensor, lengths: torch.Tensor | None) -> LayerOutputs:
         """The outputs of the chosen layers for spectrograms (batch, time, mel).
 
-        `lengths` (batch,) are the clips' own mel frames; None where no clip is padded.
+        `lengths` (batch,) are the clips' own mel frames; None where no clip is padded. A network that has attentions
+        takes `output_attentions` as well.
         """
         raise NotImplementedError(f"{type(self).__name__} has to define layer_outputs.")
 
@@ -161,10 +161,11 @@ class FusionModel(FusionPreTrainedModel):
             output_hidden_states = self.config.output_hidden_states
         if output_attentions is None:
             output_attentions = self.config.output_attentions
-        lengths = self._lengths(input_features, attention_mask)
-        layers, clips, attentions = self.layer_outputs(input_features, lengths, output_attentions)
-        if output_attentions and attentions is None:
+        if output_attentions and not self.has_attentions:
             raise ValueError(f"output_attentions=True, but {type(self).__name__} has no attention. Leave it out.")
+        lengths = self._lengths(input_features, attention_mask)
+        options = {"output_attentions": True} if output_attentions else {}
+        layers, clips, attentions = self.layer_outputs(input_features, lengths, **options)
         frames = concatenate(layers)
         if lengths is None:
             frame_mask = torch.ones(frames.shape[:2], dtype=torch.bool, device=frames.device)

@@ -66,9 +66,7 @@ class VGGishFusionModel(FusionModel):
             init.xavier_uniform_(module.weight)
             init.zeros_(module.bias)
 
-    def layer_outputs(
-        self, input_features: torch.Tensor, lengths: torch.Tensor | None, output_attentions: bool
-    ) -> LayerOutputs:
+    def layer_outputs(self, input_features: torch.Tensor, lengths: torch.Tensor | None) -> LayerOutputs:
         batch, time, _ = input_features.shape
         # A slice, or a reshape in one step, would be traced for some lengths only: torch.export compares their sizes.
         used = torch.arange(time // PATCH_MEL_FRAMES * PATCH_MEL_FRAMES, device=input_features.device)

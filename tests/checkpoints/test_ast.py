@@ -7,9 +7,8 @@ import torch
 from safetensors.torch import save_file
 from transformers import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
 
-from hf_gar import HfGarError
+from hf_gar import ASTFusionConfig, ASTFusionFeatureExtractor, ASTFusionModel, HfGarError
 from hf_gar.checkpoints.ast import TRANSFORMERS_4_NAMES, TRANSFORMERS_5_NAMES, convert_ast
-from hf_gar.models import ASTFusionConfig, ASTFusionFeatureExtractor, ASTFusionModel
 from tests.conftest import relative_error, tone
 from tests.golden import checkpoints
 

@@ -11,7 +11,8 @@ import pytest
 
 from hf_gar import HfGarError
 from hf_gar.checkpoints.download import download
-from hf_gar.checkpoints.sources import OfficialCheckpoint, official_checkpoint
+from hf_gar.registry import MODELS
+from hf_gar.registry.spec import OfficialCheckpoint
 
 CONTENT = np.random.default_rng(0).bytes(24_000_000)
 
@@ -62,7 +63,6 @@ def server():
 @pytest.fixture
 def source(server):
     return OfficialCheckpoint(
-        model_type="cnn14-fusion",
         sampling_rate=16000,
         url=f"http://127.0.0.1:{server.server_port}/file.pth",
         file_name="file.pth",
@@ -115,11 +115,13 @@ def test_another_file_than_the_published_one_is_refused_and_removed(source, serv
 def test_a_missing_file_and_an_unreachable_server_are_named(source, tmp_path):
     with pytest.raises(HfGarError, match="404"):
         download(replace(source, url=source.url + "x"), tmp_path)
-    with pytest.raises(HfGarError, match=r"(?s)http://127\.0\.0\.1:9/file.pth could not be downloaded.*--checkpoint"):
+    with pytest.raises(HfGarError, match=r"(?s)http://127\.0\.0\.1:9/file.pth could not be downloaded.*`checkpoint`"):
         download(replace(source, url="http://127.0.0.1:9/file.pth"), tmp_path)
 
 
 def test_official_checkpoints():
-    assert official_checkpoint("cnn14-fusion", 32000).digests["md5"] == "541141fa2ee191a88f24a3219fff024e"
-    with pytest.raises(ValueError, match="at 8000 Hz, only at 16000 Hz, 32000 Hz"):
-        official_checkpoint("cnn14-fusion", 8000)
+    cnn14 = MODELS["cnn14-fusion"]
+    assert cnn14.official_checkpoint().sampling_rate == 16000
+    assert cnn14.official_checkpoint(32000).digests["md5"] == "541141fa2ee191a88f24a3219fff024e"
+    with pytest.raises(HfGarError, match="at 8000 Hz, only at 16000 Hz, 32000 Hz"):
+        cnn14.official_checkpoint(8000)

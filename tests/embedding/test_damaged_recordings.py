@@ -9,9 +9,8 @@ import pytest
 import soundfile
 
 from hf_gar.embedding.results import read_job
-from hf_gar.embedding.run import run_job
 from hf_gar.models.audio_loading import load_audio
-from tests.conftest import save_tiny, tone
+from tests.conftest import embed_job, save_tiny, tone
 
 FORMATS = ("wav", "flac", "ogg", "mp3", "aiff")
 
@@ -65,7 +64,7 @@ def test_damaged_files_among_good_ones(tmp_path):
             good.append(whole.name)
         path.write_bytes(damage(path.read_bytes(), kind, chance))
         damaged[path.name] = kind
-    status = run_job([folder], repository, tmp_path / "out", num_parts=4)
+    status = embed_job([folder], repository, tmp_path / "out", num_parts=4)
 
     errors = {error["file"]: error["reason"] for error in map(json.loads, (tmp_path / "out" / "errors.jsonl").open())}
     results = read_job(tmp_path / "out")

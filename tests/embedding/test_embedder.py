@@ -4,9 +4,9 @@ import pytest
 import torch
 from datasets.fingerprint import Hasher
 
-from hf_gar import AudioEmbedder, AudioError, HfGarError, embed_dataset, load_audio, measure_normalization, run_job
-from hf_gar.models import MODEL_CLASSES
-from tests.conftest import build_overflowing, build_tiny, relative_error, tone
+from hf_gar import AudioEmbedder, AudioError, HfGarError, embed_dataset, load_audio, measure_normalization
+from hf_gar.registry import MODELS
+from tests.conftest import build_overflowing, build_tiny, embed_job, relative_error, tone
 
 
 @pytest.fixture
@@ -119,14 +119,14 @@ def test_frames_and_their_times(rows, repository, model, extractor):
 
 
 def test_a_model_and_an_extractor_that_do_not_go_together_are_refused(model, model_type):
-    classes = MODEL_CLASSES[model_type]
+    classes = MODELS[model_type]
     with pytest.raises(ValueError, match=r"feature extractor has feature_size=40, but its model takes 32"):
         AudioEmbedder(model, classes.feature_extractor(feature_size=40))
 
 
 def test_ast_of_another_length():
     """The length that the model is loaded with is the extractor's, too."""
-    model, extractor = build_tiny("ast-fusion", max_length=128), MODEL_CLASSES["ast-fusion"].feature_extractor
+    model, extractor = build_tiny("ast-fusion", max_length=128), MODELS["ast-fusion"].feature_extractor
     (found,) = AudioEmbedder(model, extractor(feature_size=32)).embed([tone(1)])
     inputs = extractor(feature_size=32, max_length=128)(tone(1), sampling_rate=16000, return_tensors="pt")
     with torch.no_grad():
@@ -134,14 +134,14 @@ def test_ast_of_another_length():
 
 
 def test_normalization_is_measured():
-    extractor = MODEL_CLASSES["ast-fusion"].feature_extractor()
+    extractor = MODELS["ast-fusion"].feature_extractor()
     clips = [tone(seconds, seed=index) for index, seconds in enumerate([0.5, 1, 2])]
     dataset = datasets.Dataset.from_dict({"audio": [{"array": clip, "sampling_rate": 16000} for clip in clips]})
     mean, std = measure_normalization(dataset, extractor)
     values = torch.cat(extractor.filter_bank([torch.from_numpy(clip) for clip in clips]))
     assert mean == pytest.approx(float(values.mean()), rel=1e-5)
     assert std == pytest.approx(float(values.std(correction=0)), rel=1e-5)
-    normalized = MODEL_CLASSES["ast-fusion"].feature_extractor(mean=mean, std=std)
+    normalized = MODELS["ast-fusion"].feature_extractor(mean=mean, std=std)
     batch = normalized(clips, sampling_rate=16000, return_tensors="pt")
     own = batch["input_features"][batch["attention_mask"].bool()]
     assert abs(float(own.mean())) < 1e-3
@@ -170,7 +170,7 @@ def test_mistakes_are_named(rows, repository, model, extractor, tmp_path):
         embed_dataset(rows.rename_column("number", "duration_s"), repository)
     with pytest.raises(ValueError, match="pass feature_extractor"):
         AudioEmbedder(model)
-    with pytest.raises(ValueError, match="dtype has to be one of float32"):
+    with pytest.raises(ValueError, match="dtype has to be one of auto, float32"):
         AudioEmbedder(repository, dtype="int8")
     with pytest.raises(ValueError, match='on_error has to be "raise" or "record"'):
         AudioEmbedder(repository, on_error="ignore")
@@ -197,7 +197,7 @@ def test_embeddings_that_are_not_finite_are_errors(rows, model_type, extractor, 
     assert all("NaN or infinite" in error for error in recorded["error"])
     build_overflowing(model_type).save_pretrained(tmp_path / "repository")
     extractor.save_pretrained(tmp_path / "repository")
-    status = run_job(rows, tmp_path / "repository", tmp_path / "job")
+    status = embed_job(rows, tmp_path / "repository", tmp_path / "job")
     assert (status.embedded, status.failed) == (0, len(rows))
 
 

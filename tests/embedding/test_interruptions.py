@@ -21,9 +21,8 @@ from filelock import FileLock
 
 from hf_gar.embedding.job_folder import LOCK_TIMEOUT_S, LOCKS, read_status
 from hf_gar.embedding.results import read_job
-from hf_gar.embedding.run import run_job
 from hf_gar.errors import HfGarError
-from tests.conftest import real_folder, relative_error, save_tiny, tone
+from tests.conftest import embed_job, real_folder, relative_error, save_tiny, tone
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +93,7 @@ def assert_same_job(found: Path, expected: Path, tolerance: float = 0) -> None:
 )
 def test_kill_9_at_random_moments(source, kills, parts, repository, tmp_path, request):
     table = request.getfixturevalue(source)
-    run_job([table], repository, tmp_path / "undisturbed", num_parts=parts)
+    embed_job([table], repository, tmp_path / "undisturbed", num_parts=parts)
     arguments = command(table, repository, tmp_path / "killed", "--num-parts", parts)
     kill_until_done(arguments, tmp_path / "killed", kills, parts)
     assert_same_job(tmp_path / "killed", tmp_path / "undisturbed")
@@ -115,8 +114,8 @@ def ray_workers(driver: int) -> list[psutil.Process]:
 )
 def test_ray_loses_workers(source, kills, workers, parts, repository, tmp_path, request):
     table = request.getfixturevalue(source)
-    run_job([table], repository, tmp_path / "local", num_parts=parts)
-    arguments = command(table, repository, tmp_path / "ray", "--engine", "ray", "--workers", workers)
+    embed_job([table], repository, tmp_path / "local", num_parts=parts)
+    arguments = command(table, repository, tmp_path / "ray", "--engine", "ray", "--ray-workers", workers)
     arguments += ["--num-parts", str(parts)]
     process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     moments = random.Random(0)
@@ -147,22 +146,22 @@ def test_two_runs_at_once_share_the_parts(table, repository, tmp_path):
         _, errors = process.communicate()
         # One may end while the other is at its last part.
         assert process.returncode == 0 or "Left to another run, which works on them: parts" in errors, errors
-    run_job([table], repository, tmp_path / "alone", num_parts=8)
+    embed_job([table], repository, tmp_path / "alone", num_parts=8)
     assert_same_job(output, tmp_path / "alone")
 
 
 def test_who_looks_at_a_part_does_not_keep_a_run_from_it(table, repository, tmp_path):
-    run_job([table], repository, tmp_path / "out", num_parts=3, part=0)
+    embed_job([table], repository, tmp_path / "out", num_parts=3, part=0)
     lock = FileLock(tmp_path / "out" / LOCKS / "1.lock", thread_local=False)  # released by a timer's thread
     lock.acquire()
     assert read_status(tmp_path / "out").running == (1,)
     threading.Timer(LOCK_TIMEOUT_S / 3, lock.release, kwargs={"force": True}).start()
-    assert run_job([table], repository, tmp_path / "out", part=1).missing == ()
+    assert embed_job([table], repository, tmp_path / "out", part=1).missing == ()
 
 
 def test_a_process_for_each_device(table, repository, tmp_path):
-    run_job([table], repository, tmp_path / "two", num_parts=4, devices=["cpu", "cpu"])
-    run_job([table], repository, tmp_path / "one", num_parts=4)
+    embed_job([table], repository, tmp_path / "two", num_parts=4, devices=["cpu", "cpu"])
+    embed_job([table], repository, tmp_path / "one", num_parts=4)
     assert_same_job(tmp_path / "two", tmp_path / "one", tolerance=1e-6)
 
 
@@ -221,7 +220,7 @@ def is_expected(line: str) -> bool:
 
 
 def test_one_part_alone_and_its_status(table, repository, tmp_path, run_here):
-    run_job([table], repository, tmp_path / "out", num_parts=5, part=3)
+    embed_job([table], repository, tmp_path / "out", num_parts=5, part=3)
     assert read_status(tmp_path / "out").finished == (3,)
     (tmp_path / "out" / "part-00001-of-00005.parquet").write_bytes(b"no parquet")
     code, printed, _ = run_here("status", tmp_path / "out")
@@ -230,33 +229,33 @@ def test_one_part_alone_and_its_status(table, repository, tmp_path, run_here):
     assert "damaged     1\n" in printed
     assert "missing     0-2, 4\n" in printed
     with pytest.raises(ValueError, match="part has to be between 0 and 4"):
-        run_job([table], repository, tmp_path / "out", part=5)
+        embed_job([table], repository, tmp_path / "out", part=5)
     with pytest.raises(HfGarError, match="4 of 5 parts are missing"):
         read_job(tmp_path / "out")
-    run_job([table], repository, tmp_path / "out")  # the damaged one, too
+    embed_job([table], repository, tmp_path / "out")  # the damaged one, too
     code, printed, _ = run_here("status", tmp_path / "out")
     assert code == 0
     assert "recordings  120 embedded, 0 failed, of 120" in printed
     with pytest.raises(HfGarError, match="num_parts is 5 there, 4 now"):
-        run_job([table], repository, tmp_path / "out", num_parts=4)
+        embed_job([table], repository, tmp_path / "out", num_parts=4)
 
 
 def test_what_failed_is_tried_again_when_asked(recordings, repository, tmp_path):
     good = (recordings / "clip2.ogg").read_bytes()
     (recordings / "clip2.ogg").write_bytes(good[:1000])
     (recordings / "clip4.wav").rename(tmp_path / "away.wav")
-    status = run_job([recordings], repository, tmp_path / "out", num_parts=2)
+    status = embed_job([recordings], repository, tmp_path / "out", num_parts=2)
     assert (status.embedded, status.failed) == (4, 2)
-    assert run_job([recordings], repository, tmp_path / "out").failed == 2  # not unasked
+    assert embed_job([recordings], repository, tmp_path / "out").failed == 2  # not unasked
 
     (recordings / "clip2.ogg").write_bytes(good)
-    status = run_job([recordings], repository, tmp_path / "out", retry_failed=True)
+    status = embed_job([recordings], repository, tmp_path / "out", retry_failed=True)
     assert (status.embedded, status.failed) == (5, 1)
     (error,) = map(json.loads, (tmp_path / "out" / "errors.jsonl").read_text().splitlines())
     assert error["file"] == "clip4.wav"
     (tmp_path / "away.wav").rename(recordings / "clip4.wav")
-    assert run_job([recordings], repository, tmp_path / "out", retry_failed=True).failed == 0
-    run_job([recordings], repository, tmp_path / "afresh", num_parts=2)
+    assert embed_job([recordings], repository, tmp_path / "out", retry_failed=True).failed == 0
+    embed_job([recordings], repository, tmp_path / "afresh", num_parts=2)
     found, expected = read_job(tmp_path / "out"), read_job(tmp_path / "afresh")
     assert list(found.rows["file_name"]) == list(expected.rows["file_name"])
     np.testing.assert_allclose(found.embeddings, expected.embeddings, rtol=1e-5, atol=1e-6)
@@ -265,7 +264,7 @@ def test_what_failed_is_tried_again_when_asked(recordings, repository, tmp_path)
 def test_strict_stops_at_the_first(recordings, repository, tmp_path):
     (recordings / "bad.wav").write_text("text")
     with pytest.raises(HfGarError, match=r"bad\.wav: .*bad\.wav"):
-        run_job([recordings], repository, tmp_path / "out", strict=True)
+        embed_job([recordings], repository, tmp_path / "out", strict=True)
     assert not list((tmp_path / "out").glob("*.parquet"))
 
 
@@ -282,7 +281,7 @@ def test_columns_and_their_types_are_kept(recordings, repository, tmp_path):
             }
         ),
     )
-    run_job(rows, repository, tmp_path / "out")
+    embed_job(rows, repository, tmp_path / "out")
     (path,) = (tmp_path / "out").glob("part-*")
     assert pq.read_table(path)["tags"].to_pylist() == [["a"], [], ["b", "c"]]
     loaded = datasets.Dataset.from_parquet(str(path), cache_dir=str(tmp_path / "cache"))

@@ -8,9 +8,8 @@ import pytest
 import soundfile
 
 from hf_gar import HfGarError, embed_dataset
-from hf_gar.embedding.run import run_job
 from hf_gar.embedding.sources import open_source
-from tests.conftest import real_folder, relative_error
+from tests.conftest import embed_job, real_folder, relative_error
 
 
 def parquet(folder) -> datasets.Dataset:
@@ -29,7 +28,7 @@ def add_bad_files(folder) -> set[str]:
 
 
 def test_a_jobs_folder(recordings, repository, model, tmp_path):
-    summary = run_job([recordings], repository, tmp_path / "out")
+    summary = embed_job([recordings], repository, tmp_path / "out")
     assert (summary.embedded, summary.failed) == (6, 0)
     assert {path.name for path in summary.output.iterdir()} == {
         "part-00000-of-00001.parquet",
@@ -50,7 +49,7 @@ def test_a_jobs_folder(recordings, repository, model, tmp_path):
 
 def test_bad_files_are_named_and_the_rest_embedded(recordings, repository, tmp_path):
     bad = add_bad_files(recordings)
-    summary = run_job([recordings], repository, tmp_path / "out", batch_size=4)
+    summary = embed_job([recordings], repository, tmp_path / "out", batch_size=4)
     assert (summary.embedded, summary.failed) == (6, 4)
     errors = [json.loads(line) for line in (tmp_path / "out" / "errors.jsonl").read_text().splitlines()]
     assert {error["file"] for error in errors} == bad
@@ -59,40 +58,40 @@ def test_bad_files_are_named_and_the_rest_embedded(recordings, repository, tmp_p
 
 
 def test_frames_are_stored_with_their_times(recordings, repository, extractor, tmp_path):
-    run_job([recordings], repository, tmp_path / "out", with_frames=True)
+    embed_job([recordings], repository, tmp_path / "out", with_frames=True)
     for row in parquet(tmp_path / "out"):
         assert len(row["frame_embeddings"]) == len(row["frame_times"])
         assert len(row["frame_embeddings"][0]) == len(row["embedding"])
         np.testing.assert_allclose(row["frame_times"], extractor.frame_times(len(row["frame_times"])))
     with pytest.raises(HfGarError, match="frames is True there, False now"):
-        run_job([recordings], repository, tmp_path / "out")
+        embed_job([recordings], repository, tmp_path / "out")
 
 
 def test_a_source_with_nothing_good(recordings, repository, tmp_path):
     bad = [recordings / name for name in add_bad_files(recordings)]
-    summary = run_job(bad, repository, tmp_path / "out")
+    summary = embed_job(bad, repository, tmp_path / "out")
     assert (summary.embedded, summary.failed) == (0, 4)
     assert pq.read_metadata(tmp_path / "out" / "part-00000-of-00001.parquet").num_rows == 0
 
 
 def test_a_finished_job_is_not_run_again(recordings, repository, tmp_path):
-    run_job([recordings], repository, tmp_path / "out")
+    embed_job([recordings], repository, tmp_path / "out")
     part = tmp_path / "out" / "part-00000-of-00001.parquet"
     before = part.stat().st_mtime_ns
-    assert run_job([recordings], repository, tmp_path / "out").embedded == 6
+    assert embed_job([recordings], repository, tmp_path / "out").embedded == 6
     assert part.stat().st_mtime_ns == before
 
 
 def test_another_job_in_the_folder_is_refused(recordings, repository, model, tmp_path):
-    run_job([recordings], repository, tmp_path / "out")
+    embed_job([recordings], repository, tmp_path / "out")
     layers = [model.config.valid_layers[0]]
     with pytest.raises(HfGarError, match=r"holds another job: fusion_layers is \[.*\] there, \[.*\] now"):
-        run_job([recordings], repository, tmp_path / "out", model_kwargs={"fusion_layers": layers})
+        embed_job([recordings], repository, tmp_path / "out", model_kwargs={"fusion_layers": layers})
     with pytest.raises(HfGarError, match="source is"):
-        run_job([recordings / "clip0.wav"], repository, tmp_path / "out")
+        embed_job([recordings / "clip0.wav"], repository, tmp_path / "out")
     shutil.copy(recordings / "clip0.wav", recordings / "more.wav")
     with pytest.raises(HfGarError, match="recordings is 6 there, 7 now"):
-        run_job([recordings], repository, tmp_path / "out")
+        embed_job([recordings], repository, tmp_path / "out")
 
 
 def test_damaged_weights_are_the_models_fault_and_claim_no_folder(recordings, repository, tmp_path):
@@ -100,25 +99,25 @@ def test_damaged_weights_are_the_models_fault_and_claim_no_folder(recordings, re
     weights = tmp_path / "model" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
     with pytest.raises(HfGarError, match=r"The weights of .*model cannot be loaded"):
-        run_job([recordings], tmp_path / "model", tmp_path / "out")
+        embed_job([recordings], tmp_path / "model", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_a_relative_and_an_absolute_source_are_the_same_job(recordings, repository, tmp_path, monkeypatch):
-    run_job([recordings], repository, tmp_path / "out")
+    embed_job([recordings], repository, tmp_path / "out")
     monkeypatch.chdir(recordings.parent)
-    assert run_job([recordings.name], repository, tmp_path / "out").embedded == 6
+    assert embed_job([recordings.name], repository, tmp_path / "out").embedded == 6
 
 
 def test_a_folder_that_holds_something_else_is_left_alone(recordings, repository, tmp_path):
     with pytest.raises(HfGarError, match="holds something else than an embedding job"):
-        run_job([recordings], repository, recordings)
+        embed_job([recordings], repository, recordings)
 
 
 def test_rows_without_file_names_are_named_by_number(repository, tmp_path):
     path = tmp_path / "table.parquet"
     datasets.Dataset.from_dict({"audio": [{"bytes": b"no audio", "path": None}]}).to_parquet(path)
-    run_job([path], repository, tmp_path / "out")
+    embed_job([path], repository, tmp_path / "out")
     error = json.loads((tmp_path / "out" / "errors.jsonl").read_text())
     assert error["file"] == "row 0 of the source"
 
@@ -128,6 +127,6 @@ def test_real_recordings(repository, tmp_path):
     (tmp_path / "some").mkdir()
     for path in sorted((folder / "audio").glob("*.wav"))[::100]:
         shutil.copy(path, tmp_path / "some")
-    summary = run_job([tmp_path / "some"], repository, tmp_path / "out")
+    summary = embed_job([tmp_path / "some"], repository, tmp_path / "out")
     assert (summary.embedded, summary.failed) == (30, 0)
     assert np.isfinite(parquet(tmp_path / "out")["embedding"][:]).all()

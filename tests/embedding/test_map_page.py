@@ -78,7 +78,7 @@ def test_recordings_inside_the_page(tmp_path, monkeypatch):
     assert urls[2] is None  # no recording by its name
     assert summary.playable == 2
     monkeypatch.setattr("hf_gar.embedding.map_page.MAX_EMBEDDED_BYTES", 20_000)
-    with pytest.raises(HfGarError, match="--embed-audio"):
+    with pytest.raises(HfGarError, match="`embed_audio`"):
         draw_map(folder, output=tmp_path / "large", embed_audio=True)
     assert not list(tmp_path.glob("large*"))
 

@@ -5,8 +5,7 @@ import pandas as pd
 import pytest
 import soundfile
 
-from hf_gar import HfGarError, measure_normalization
-from hf_gar.models import ASTFusionFeatureExtractor
+from hf_gar import ASTFusionFeatureExtractor, Cnn14FusionFeatureExtractor, HfGarError, measure_normalization
 from tests.conftest import tone
 
 
@@ -76,3 +75,5 @@ def test_mistakes_are_named(clips, extractor, tmp_path):
     soundfile.write(tmp_path / "silent.wav", [0.0] * 16000, 16000)
     with pytest.raises(ValueError, match="all silent"):
         measure_normalization(tmp_path / "silent.wav", extractor)
+    with pytest.raises(ValueError, match="is a Cnn14FusionFeatureExtractor, which does not normalise"):
+        measure_normalization(clips, Cnn14FusionFeatureExtractor())

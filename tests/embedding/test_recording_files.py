@@ -4,7 +4,7 @@ import numpy as np
 
 from hf_gar.embedding.recording_files import find_recordings
 from hf_gar.embedding.results import read_job
-from hf_gar.embedding.run import run_job
+from tests.conftest import embed_job
 from tests.embedding.map_jobs import write_clips, write_job
 
 
@@ -43,11 +43,11 @@ def test_recordings_that_have_moved(tmp_path):
 
 def test_files_are_found_of_real_jobs(recordings, repository, tmp_path, monkeypatch):
     (recordings / "bad.wav").write_text("text")
-    folder_job = run_job([recordings], repository, tmp_path / "1").output
+    folder_job = embed_job([recordings], repository, tmp_path / "1").output
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     files = [f"../recordings/{path.name}" for path in sorted(recordings.iterdir()) if path.suffix != ".csv"]
-    files_job = run_job(files, repository, tmp_path / "2").output
+    files_job = embed_job(files, repository, tmp_path / "2").output
     monkeypatch.chdir(tmp_path)
     for folder in (folder_job, files_job):
         paths = find_recordings(read_job(folder))

@@ -17,8 +17,7 @@ from hf_gar import HfGarError
 from hf_gar.embedding import sources
 from hf_gar.embedding.publish import push_dataset
 from hf_gar.embedding.results import read_job
-from hf_gar.embedding.run import run_job
-from tests.conftest import relative_error, save_tiny
+from tests.conftest import embed_job, relative_error, save_tiny
 from tests.hub.local_hub import LocalHub
 
 
@@ -75,7 +74,7 @@ def test_a_table_with_paths_seen_from_its_folder(recordings, suffix, column):
     assert list(dataset[audio]) == [str(recordings / "clip0.wav"), str(recordings / "clip1.flac"), None]
     assert list(dataset["label"]) == [1, 2, 3]
     if column == "where":
-        with pytest.raises(HfGarError, match=r"no column 'file_name'.*'where', 'label'.*--path-column"):
+        with pytest.raises(HfGarError, match=r"no column 'file_name'.*'where', 'label'.*`path_column`"):
             open_source([path])
 
 
@@ -91,23 +90,23 @@ def test_a_saved_dataset_and_its_splits(recordings, tmp_path):
     train = datasets.Dataset.from_dict({"audio": [str(recordings / "clip0.wav")]})
     datasets.DatasetDict({"train": train, "test": train}).save_to_disk(tmp_path / "both")
     assert open_source([tmp_path / "both"], split="test")[0].num_rows == 1
-    with pytest.raises(HfGarError, match=r"has the splits train, test.*--split"):
+    with pytest.raises(HfGarError, match=r"has the splits train, test.*`split`"):
         open_source([tmp_path / "both"])
     train.save_to_disk(tmp_path / "one")
     assert open_source([tmp_path / "one"])[0].num_rows == 1
 
 
 def test_options_that_do_not_apply_are_refused(recordings, tmp_path):
-    with pytest.raises(HfGarError, match="Leave --split out"):
+    with pytest.raises(HfGarError, match="Leave `split` out"):
         open_source([recordings], split="train")
-    with pytest.raises(HfGarError, match="not a source that --path-column applies to"):
+    with pytest.raises(HfGarError, match="not a source that `path_column` applies to"):
         open_source([recordings], path_column="file_name")
     with pytest.raises(HfGarError, match="not on the Hub: it has no revision 'main'"):
         open_source([recordings], revision="main")
     saved = datasets.Dataset.from_dict({"wav": [str(recordings / "clip0.wav")]})
     saved.save_to_disk(tmp_path / "saved")
     assert open_source([tmp_path / "saved"], path_column="wav")[1] == "wav"
-    with pytest.raises(HfGarError, match=r"no column 'audio' with recordings, only 'wav'.*--path-column"):
+    with pytest.raises(HfGarError, match=r"no column 'audio' with recordings, only 'wav'.*`path_column`"):
         open_source([tmp_path / "saved"])
     saved.select([]).save_to_disk(tmp_path / "none")
     with pytest.raises(HfGarError, match="none cannot be read as a table or dataset, or is empty"):
@@ -182,7 +181,7 @@ def test_a_column_of_numbers_is_no_column_of_paths(suffix, recordings):
         table.to_json(path, orient="records", lines=True)
     else:
         table.to_parquet(path)
-    with pytest.raises(HfGarError, match=r"the column 'path' holds int64, but the paths .* text.*--path-column"):
+    with pytest.raises(HfGarError, match=r"the column 'path' holds int64, but the paths .* text.*`path_column`"):
         open_source([path])
     with pytest.raises(HfGarError, match=r"The dataset: the column 'audio' holds int64, not recordings or their paths"):
         open_source(datasets.Dataset.from_dict({"audio": [1, 2]}))
@@ -190,7 +189,7 @@ def test_a_column_of_numbers_is_no_column_of_paths(suffix, recordings):
 
 def test_recordings_that_are_called_by_numbers(recordings, repository_of_one, tmp_path):
     (recordings / "table.csv").write_text("file_name,audio\n1,clip0.wav\n2,gone.wav\n")
-    status = run_job([recordings / "table.csv"], repository_of_one, tmp_path / "out", path_column="audio")
+    status = embed_job([recordings / "table.csv"], repository_of_one, tmp_path / "out", path_column="audio")
     assert (status.embedded, status.failed) == (1, 1)
     assert json.loads((tmp_path / "out" / "errors.jsonl").read_text())["file"] == "2"
     assert list(read_job(tmp_path / "out").rows["file_name"]) == [1]
@@ -198,7 +197,7 @@ def test_recordings_that_are_called_by_numbers(recordings, repository_of_one, tm
 
 def test_text_stays_text_in_a_jobs_output(recordings, repository_of_one, tmp_path):
     (recordings / "metadata.csv").write_text("file_name,label,fold\nclip0.wav,007,1\nclip1.flac,7,2\n")
-    run_job([recordings], repository_of_one, tmp_path / "out")
+    embed_job([recordings], repository_of_one, tmp_path / "out")
     rows = read_job(tmp_path / "out").rows
     assert list(rows["label"][:2]) == ["007", "7"]
     assert rows["label"][2:].isna().all()
@@ -219,11 +218,11 @@ def test_rows_of_nothing_but_recordings_have_names(kind, recordings, repository_
         "streamed": [*CLIPS[:3], "row 0 of the part", *CLIPS[4:]],
     }
     dataset = dataset.to_iterable_dataset(num_shards=2) if kind == "streamed" else dataset
-    run_job(dataset, repository_of_one, tmp_path / "out", num_parts=2)
+    embed_job(dataset, repository_of_one, tmp_path / "out", num_parts=2)
     found = read_job(tmp_path / "out")
     assert list(found.rows.columns) == ["file_name", "duration_s"]
     assert list(found.rows["file_name"]) == expected[kind]
-    run_job([recordings], repository_of_one, tmp_path / "folder")
+    embed_job([recordings], repository_of_one, tmp_path / "folder")
     assert relative_error(found.embeddings, read_job(tmp_path / "folder").embeddings) < 1e-5
 
 
@@ -232,18 +231,18 @@ def test_a_limit(recordings, repository_of_one, tmp_path):
     assert len(open_source([recordings], limit=100)[0]) == 6
     with pytest.raises(ValueError, match="limit has to be 1 or more, not 0"):
         open_source([recordings], limit=0)
-    run_job([recordings], repository_of_one, tmp_path / "out", limit=2)
+    embed_job([recordings], repository_of_one, tmp_path / "out", limit=2)
     assert json.loads((tmp_path / "out" / "job.json").read_text())["limit"] == 2
     assert list(read_job(tmp_path / "out").rows["file_name"]) == CLIPS[:2]
     with pytest.raises(HfGarError, match="limit is 2 there, None now"):
-        run_job([recordings], repository_of_one, tmp_path / "out")
+        embed_job([recordings], repository_of_one, tmp_path / "out")
 
 
 @pytest.mark.parametrize("limit", [1, 4, 5, 100])
 def test_a_limit_of_what_is_streamed(limit, recordings, repository_of_one, tmp_path):
     """The first ones, however they are spread over the files."""
     tars = write_tars(recordings, tmp_path)
-    status = run_job(tars, repository_of_one, tmp_path / "tars", limit=limit)
+    status = embed_job(tars, repository_of_one, tmp_path / "tars", limit=limit)
     keys = list(read_job(tmp_path / "tars").rows["__key__"])
     assert (status.embedded, status.num_parts, keys) == (len(keys), 1, [f"clip{row}" for row in range(6)][:limit])
     rows = [{"bytes": (recordings / name).read_bytes(), "path": name} for name in CLIPS]
@@ -252,10 +251,10 @@ def test_a_limit_of_what_is_streamed(limit, recordings, repository_of_one, tmp_p
     sounds = datasets.Dataset.from_dict({"audio": rows, "label": [0, 1] * 3}).cast_column("audio", datasets.Audio())
     sounds.cast_column("label", labels).to_parquet(parquet)
     stream = datasets.load_dataset("parquet", data_files=str(parquet), split="train", streaming=True)
-    run_job(stream, repository_of_one, tmp_path / "stream", limit=limit)
+    embed_job(stream, repository_of_one, tmp_path / "stream", limit=limit)
     assert list(read_job(tmp_path / "stream").rows["label"]) == ([0, 1] * 3)[:limit]
     with pytest.raises(HfGarError, match=rf"limit is {limit} there, None now"):
-        run_job(stream, repository_of_one, tmp_path / "stream")
+        embed_job(stream, repository_of_one, tmp_path / "stream")
 
 
 def test_a_list_of_files(recordings, tmp_path):
@@ -336,15 +335,15 @@ def write_tars(recordings, folder) -> list[Path]:
 
 def test_webdataset_tars_are_streamed(recordings, repository_of_one, tmp_path):
     tars = write_tars(recordings, tmp_path)
-    status = run_job(tars, repository_of_one, tmp_path / "out")
+    status = embed_job(tars, repository_of_one, tmp_path / "out")
     assert (status.num_parts, status.embedded, status.failed) == (2, 6, 0)
     found = read_job(tmp_path / "out")
     assert [row["label"] for row in found.rows["json"]] == list(range(6))
-    run_job([recordings], repository_of_one, tmp_path / "files")
+    embed_job([recordings], repository_of_one, tmp_path / "files")
     # The MP3 went through 16-bit WAV: near, not equal.
     assert relative_error(found.embeddings, read_job(tmp_path / "files").embeddings) < 1e-2
     with pytest.raises(HfGarError, match="cut at its files, of which it has 2"):
-        run_job(tars, repository_of_one, tmp_path / "more", num_parts=3)
+        embed_job(tars, repository_of_one, tmp_path / "more", num_parts=3)
 
 
 def test_a_tar_that_is_cut_short(recordings, repository_of_one, tmp_path):
@@ -354,7 +353,7 @@ def test_a_tar_that_is_cut_short(recordings, repository_of_one, tmp_path):
         boundary = tar.getmembers()[2].offset
     second.write_bytes(second.read_bytes()[:boundary])
     with pytest.raises(HfGarError, match=r"shard-1\.tar is cut short"):
-        run_job([first, second], repository_of_one, tmp_path / "out")
+        embed_job([first, second], repository_of_one, tmp_path / "out")
     assert not list(tmp_path.glob("out/*.parquet"))
 
 
@@ -368,7 +367,7 @@ def test_a_dataset_on_the_hub_and_back(streaming, recordings, repository_of_one,
         sounds = datasets.Dataset.from_dict({"audio": rows, "label": list(range(6))})
         sounds.cast_column("audio", datasets.Audio(decode=False)).push_to_hub("org/sounds", "first", split="train")
         options = {"config_name": "first", "split": "train", "streaming": streaming}
-        status = run_job(["org/sounds"], repository_of_one, tmp_path / "out", **options)
+        status = embed_job(["org/sounds"], repository_of_one, tmp_path / "out", **options)
         assert (status.embedded, status.failed) == (6, 0)
         push_dataset(tmp_path / "out", "org/embeddings", license_id="cc-by-4.0")
         card = hub.files("org/embeddings", repo_type="dataset")["README.md"].decode()
@@ -396,19 +395,19 @@ def test_a_dataset_that_changed_on_the_hub(recordings, repository_of_one, tmp_pa
             sounds.cast_column("audio", datasets.Audio(decode=False)).push_to_hub("org/sounds")
 
         push(rows)
-        run_job(["org/sounds"], repository_of_one, tmp_path / "out", num_parts=2, part=0)
+        embed_job(["org/sounds"], repository_of_one, tmp_path / "out", num_parts=2, part=0)
         push(rows[::-1])
-        with pytest.raises(HfGarError, match=r"go on with .*: --dataset-revision [0-9a-f]{40}\.") as error:
-            run_job(["org/sounds"], repository_of_one, tmp_path / "out")
+        with pytest.raises(HfGarError, match=r"`dataset_revision` [0-9a-f]{40}\.") as error:
+            embed_job(["org/sounds"], repository_of_one, tmp_path / "out")
         first = str(error.value)[-41:-1]
-        run_job(["org/sounds"], repository_of_one, tmp_path / "out", dataset_revision=first)
-        run_job([recordings], repository_of_one, tmp_path / "expected", num_parts=2)
+        embed_job(["org/sounds"], repository_of_one, tmp_path / "out", revision=first)
+        embed_job([recordings], repository_of_one, tmp_path / "expected", num_parts=2)
         assert (read_job(tmp_path / "out").embeddings == read_job(tmp_path / "expected").embeddings).all()
 
 
 def test_what_is_published_tells_nothing_of_this_machine(recordings, repository_of_one, tmp_path, monkeypatch):
     paths = [*(str(recordings / name) for name in CLIPS[:2]), str(recordings / "gone.wav")]
-    assert run_job(paths, repository_of_one, tmp_path / "out", num_parts=2).failed == 1
+    assert embed_job(paths, repository_of_one, tmp_path / "out", num_parts=2).failed == 1
     with LocalHub(tmp_path / "hub", organizations=("org",)) as hub:
         hub.patch(monkeypatch)
         push_dataset(tmp_path / "out", "org/embeddings")

@@ -12,9 +12,8 @@ import soundfile
 from hf_gar import HfGarError
 from hf_gar.embedding import tars
 from hf_gar.embedding.results import read_job
-from hf_gar.embedding.run import run_job
 from hf_gar.embedding.sources import open_source
-from tests.conftest import save_tiny, tone
+from tests.conftest import embed_job, save_tiny, tone
 
 LINK = "{} is a link to a.wav in the tar, not a file. Write the tar with `tar --dereference --hard-dereference`."
 
@@ -66,7 +65,7 @@ def test_samples_without_metadata_or_with_bad_ones(repository, tmp_path):
         "g.json": {"label": None},
         "README.md": b"no sample",
     }
-    status = run_job([write_tar(tmp_path / "t.tar", members)], repository, tmp_path / "out")
+    status = embed_job([write_tar(tmp_path / "t.tar", members)], repository, tmp_path / "out")
     assert (status.embedded, status.failed) == (4, 3)
     rows = read_job(tmp_path / "out").rows
     assert list(rows["__key__"]) == ["a", "b", "d", "g"]
@@ -84,7 +83,7 @@ def test_members_that_are_no_files(repository, tmp_path):
     kinds = {"b.wav": "SYMTYPE", "c.wav": "LNKTYPE", "d.wav": "FIFOTYPE", "e.wav": "CHRTYPE", "f.wav": "DIRTYPE"}
     others = {"folder.v1": "DIRTYPE", "folder.v1/g.wav": wav(1), "folder.v1/._g.wav": b"hidden", ".wav": b"hidden"}
     tar = write_tar(tmp_path / "t.tar", {"a.wav": wav(), **kinds, **others})
-    status = run_job([tar], repository, tmp_path / "out")
+    status = embed_job([tar], repository, tmp_path / "out")
     assert list(read_job(tmp_path / "out").rows["__key__"]) == ["a", "folder.v1/g"]
     assert (status.embedded, status.failed) == (2, 5)
     errors = errors_of(tmp_path / "out")
@@ -92,7 +91,7 @@ def test_members_that_are_no_files(repository, tmp_path):
     assert errors["d"] == "d.wav is a device or pipe in the tar, not a file. Leave it out."
     assert errors["e"] == "e.wav is a device or pipe in the tar, not a file. Leave it out."
     assert errors["f"] == "f.wav is a folder in the tar, not a file. Leave it out."
-    again = run_job([tar], repository, tmp_path / "out", retry_failed=True)
+    again = embed_job([tar], repository, tmp_path / "out", retry_failed=True)
     assert (again.embedded, again.failed, errors_of(tmp_path / "out")) == (2, 5, errors)
 
 
@@ -101,7 +100,7 @@ def test_formats_and_names_may_differ(repository, tmp_path):
     soundfile.write(flac, 0.3 * tone(0.3), 16000, format="FLAC")
     first = write_tar(tmp_path / "1.tar", {"a.wav": wav(), "caf\udce9.WAV": wav(1), "damaged.wav": b"text"})
     second = write_tar(tmp_path / "2.tar", [("b.flac", flac.getvalue()), ("b.flac", flac.getvalue())])
-    status = run_job([second, first], repository, tmp_path / "out")
+    status = embed_job([second, first], repository, tmp_path / "out")
     assert (status.num_parts, status.embedded, status.failed) == (2, 4, 1)
     assert list(read_job(tmp_path / "out").rows["__key__"]) == ["a", r"caf\xe9", "b", "b"]
     assert errors_of(tmp_path / "out")["damaged"].startswith("damaged.wav cannot be decoded")
@@ -114,7 +113,7 @@ def test_samples_with_several_recordings(repository, tmp_path):
         open_source([tar])
     with pytest.raises(HfGarError, match=r"no recordings drums\.wav, only mix\.wav, voice\.wav"):
         open_source([tar], path_column="drums.wav")
-    status = run_job([tar], repository, tmp_path / "out", path_column="mix.wav")
+    status = embed_job([tar], repository, tmp_path / "out", path_column="mix.wav")
     assert list(read_job(tmp_path / "out").rows["__key__"]) == ["a", "b"]
     assert errors_of(tmp_path / "out") == {"c": "c has no recording mix.wav, only c.voice.wav"}
     assert status.failed == 1
@@ -138,7 +137,7 @@ def test_what_comes_after_the_first_samples(repository, tmp_path, monkeypatch, c
         "f.1.wav": wav(6),
     }
     with caplog.at_level(logging.WARNING):
-        status = run_job([write_tar(tmp_path / "t.tar", members)], repository, tmp_path / "out")
+        status = embed_job([write_tar(tmp_path / "t.tar", members)], repository, tmp_path / "out")
     assert (status.embedded, status.failed) == (4, 3)
     rows = read_job(tmp_path / "out").rows
     assert rows["json"][2] == {"label": 3, "inner": {"x": 2}, "note": "text"}
@@ -153,12 +152,12 @@ def test_what_comes_after_the_first_samples(repository, tmp_path, monkeypatch, c
 
 def test_metadata_of_no_one_type(repository, tmp_path):
     members = {"a.wav": wav(), "a.json": {"x": 1}, "b.wav": wav(1), "b.json": {"x": "one"}, "b.cls": b"7\n"}
-    run_job([write_tar(tmp_path / "t.tar", members)], repository, tmp_path / "out")
+    embed_job([write_tar(tmp_path / "t.tar", members)], repository, tmp_path / "out")
     rows = read_job(tmp_path / "out").rows
     assert [json.loads(text) for text in rows["json"]] == [{"x": 1}, {"x": "one"}]
     assert list(rows["cls"])[1] == 7
     empty = write_tar(tmp_path / "e.tar", {"a.wav": wav(), "a.json": {"x": {}, "y": [], "z": None}})
-    run_job([empty], repository, tmp_path / "empty")
+    embed_job([empty], repository, tmp_path / "empty")
     assert read_job(tmp_path / "empty").rows["json"][0]["z"] is None
 
 
@@ -172,7 +171,7 @@ def test_damaged_and_joined_tars(repository, tmp_path):
     (tmp_path / "joined.tar").write_bytes(good.read_bytes() * 2)
     for name in ("damaged.tar", "joined.tar"):
         with pytest.raises(HfGarError, match=rf"{name} is damaged after its byte \d+, or several tars joined"):
-            run_job([tmp_path / name], repository, tmp_path / f"{name}.out")
+            embed_job([tmp_path / name], repository, tmp_path / f"{name}.out")
     (tmp_path / "text.tar").write_bytes(b"no tar" + bytes(2048))
     with pytest.raises(HfGarError, match=r"text\.tar cannot be read as WebDataset tar files"):
         open_source([tmp_path / "text.tar"])
@@ -183,9 +182,9 @@ def test_damaged_and_joined_tars(repository, tmp_path):
 def test_tars_that_datasets_reads(repository, tmp_path):
     """The same through the builder of `datasets`, which streams a generator's rows."""
     tar = write_tar(tmp_path / "t.tar", {"a.wav": wav(), "a.txt": b"one", "b.wav": wav(1), "b.txt": b"two"})
-    run_job([tar], repository, tmp_path / "ours")
+    embed_job([tar], repository, tmp_path / "ours")
     stream = datasets.load_dataset("webdataset", data_files=str(tar), split="train", streaming=True)
-    run_job(stream, repository, tmp_path / "theirs")
+    embed_job(stream, repository, tmp_path / "theirs")
     ours, theirs = read_job(tmp_path / "ours"), read_job(tmp_path / "theirs")
     assert ours.rows.equals(theirs.rows)
     assert (ours.embeddings == theirs.embeddings).all()

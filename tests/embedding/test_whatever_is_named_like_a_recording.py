@@ -14,8 +14,7 @@ import soundfile
 
 from hf_gar.embedding.recording_files import find_recordings
 from hf_gar.embedding.results import read_job
-from hf_gar.embedding.run import run_job
-from tests.conftest import save_tiny, tone
+from tests.conftest import embed_job, save_tiny, tone
 
 LATIN = os.fsdecode(b"caf\xe9.wav")  # a name that is not UTF-8
 LOOKS_ESCAPED = r"caf\xe9.wav"
@@ -137,7 +136,7 @@ SOURCES: dict[str, tuple[Callable, int]] = {  # and how many rows have no path
 @pytest.mark.parametrize("kind", SOURCES)
 def test_every_one_is_a_row_or_an_error(kind, folder, repository, tmp_path):
     make, without_path = SOURCES[kind]
-    status = run_job(make(folder), repository, tmp_path / "out", num_parts=None if kind == "tars" else 3, decoders=0)
+    status = embed_job(make(folder), repository, tmp_path / "out", num_parts=None if kind == "tars" else 3, workers=0)
     job = read_job(tmp_path / "out")
     content = (tmp_path / "out" / "errors.jsonl").read_bytes().decode()  # UTF-8
     errors = [json.loads(line) for line in content.splitlines()]
@@ -167,10 +166,10 @@ def test_every_one_is_a_row_or_an_error(kind, folder, repository, tmp_path):
 
 
 def test_a_list_of_the_same_errors_is_retried(folder, repository, tmp_path):
-    first = run_job([folder], repository, tmp_path / "out", num_parts=3, decoders=0)
+    first = embed_job([folder], repository, tmp_path / "out", num_parts=3, workers=0)
     (folder / "away.wav").unlink()
     (folder / "away.wav").symlink_to("good.wav")
-    again = run_job([folder], repository, tmp_path / "out", retry_failed=True, decoders=0)
+    again = embed_job([folder], repository, tmp_path / "out", retry_failed=True, workers=0)
     assert (again.embedded, again.failed) == (first.embedded + 1, first.failed - 1)
     rows = read_job(tmp_path / "out").rows["file_name"]
     assert list(rows) == sorted(rows)

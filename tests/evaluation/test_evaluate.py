@@ -96,5 +96,5 @@ def test_learning_rates():
     assert parse_learning_rates("3e-4", 0.1) == [0.0003]
     assert parse_learning_rates("sweep", 0.1) == list(SWEEP)
     for wrong in ("fast", "-1", "nan", "inf"):
-        with pytest.raises(HfGarError, match="--lr has to be"):
+        with pytest.raises(HfGarError, match="`learning_rate` has to be"):
             parse_learning_rates(wrong, 0.1)

@@ -10,18 +10,17 @@ import pytest
 import soundfile
 from PIL import Image
 
-from hf_gar import HfGarError
+from hf_gar import ASTFusionFeatureExtractor, HfGarError
 from hf_gar.cli import main
 from hf_gar.embedding.results import read_job
 from hf_gar.evaluation import optional
-from hf_gar.evaluation.embed_task import embed_task, mel_frames
+from hf_gar.evaluation.embed_task import EmbeddingOptions, embed_task, mel_frames
 from hf_gar.evaluation.layer_search import choose_dimensions, layer_slices
 from hf_gar.evaluation.report import read_measurement
 from hf_gar.evaluation.run import run_evaluation, run_search
 from hf_gar.evaluation.task_data import open_task
 from hf_gar.hub.load import find_repository
-from hf_gar.hub.paper import PAPER_TASKS
-from hf_gar.models import ASTFusionConfig
+from hf_gar.registry.paper import PAPER_TASKS
 from tests.conftest import save_tiny
 
 
@@ -139,19 +138,21 @@ def test_labels_of_any_text(tones, cnn14, tmp_path, capsys):
 def test_one_pass_gives_every_layers_embedding(tones, repository, model, tmp_path):
     data = open_task(tones, seconds=1)
     layers = [layer for layer in model.config.valid_layers if layer <= model.config.depth]
-    task = embed_task(data, repository, tmp_path / "all", model_kwargs={"fusion_layers": layers})
+    task = embed_task(data, find_repository(repository), tmp_path / "all", model_kwargs={"fusion_layers": layers})
     slices = layer_slices(type(model.config)(**{**model.config.to_dict(), "fusion_layers": layers}))
     for layer in (layers[0], layers[-2]):
-        alone = embed_task(data, repository, tmp_path / str(layer), model_kwargs={"fusion_layers": [layer]})
+        alone = embed_task(
+            data, find_repository(repository), tmp_path / str(layer), model_kwargs={"fusion_layers": [layer]}
+        )
         found = choose_dimensions(task, slices, [layer]).embeddings
         np.testing.assert_allclose(found, alone.embeddings, rtol=1e-4, atol=1e-5 * np.abs(alone.embeddings).max())
 
 
 def test_ast_runs_at_the_tasks_length(tones, tmp_path):
     repository = save_tiny("ast-fusion", tmp_path / "ast")
-    embed_task(open_task(tones, seconds=1), repository, tmp_path / "out")
+    embed_task(open_task(tones, seconds=1), find_repository(repository), tmp_path / "out")
     assert json.loads((tmp_path / "out" / "job.json").read_text())["max_length"] == 98
-    assert mel_frames(30, ASTFusionConfig()) == 2998
+    assert mel_frames(30, ASTFusionFeatureExtractor()) == 2998
 
 
 def test_recordings_that_cannot_be_embedded(tones, cnn14, tmp_path):
@@ -161,7 +162,14 @@ def test_recordings_that_cannot_be_embedded(tones, cnn14, tmp_path):
     data = open_task(tmp_path / "bad.csv")
     with pytest.raises(HfGarError, match=r"1 recordings could not be embedded: see .*errors\.jsonl"):
         run_evaluation(cnn14, data, tmp_path / "out")
-    run_evaluation(cnn14, data, tmp_path / "out", allow_failures=True, seeds=[1], learning_rate="0.01")
+    run_evaluation(
+        cnn14,
+        data,
+        tmp_path / "out",
+        embedding=EmbeddingOptions(allow_failures=True),
+        seeds=[1],
+        learning_rate="0.01",
+    )
     assert json.loads((tmp_path / "out" / "results.json").read_text())["clips"] == 35
 
 
@@ -169,12 +177,12 @@ def test_another_split_or_source_of_the_same_names_is_refused(tones, cnn14, tmp_
     data = open_task(tones, seconds=1)
     split = data.dataset.remove_columns("fold").add_column("split", ["train"] * 18 + ["valid"] * 9 + ["test"] * 9)
     data = replace(data, dataset=split)
-    embed_task(data, cnn14, tmp_path / "out")
+    embed_task(data, find_repository(cnn14), tmp_path / "out")
     moved = split.remove_columns("split").add_column("split", ["test"] * 9 + ["valid"] * 9 + ["train"] * 18)
     with pytest.raises(HfGarError, match="was made with another split of the same recordings"):
-        embed_task(replace(data, dataset=moved), cnn14, tmp_path / "out")
+        embed_task(replace(data, dataset=moved), find_repository(cnn14), tmp_path / "out")
     with pytest.raises(HfGarError, match="holds another job: source is"):
-        embed_task(replace(data, source="elsewhere"), cnn14, tmp_path / "out")
+        embed_task(replace(data, source="elsewhere"), find_repository(cnn14), tmp_path / "out")
 
 
 def test_mended_recordings_are_tried_again(tones, cnn14, tmp_path):
@@ -182,9 +190,9 @@ def test_mended_recordings_are_tried_again(tones, cnn14, tmp_path):
     (tmp_path / "tones" / "5.wav").write_bytes(b"")
     data = open_task(tmp_path / "tones", seconds=1)
     with pytest.raises(HfGarError, match="1 recordings could not be embedded"):
-        embed_task(data, cnn14, tmp_path / "out")
+        embed_task(data, find_repository(cnn14), tmp_path / "out")
     shutil.copy(tones / "5.wav", tmp_path / "tones" / "5.wav")
-    assert len(embed_task(data, cnn14, tmp_path / "out").embeddings) == 36
+    assert len(embed_task(data, find_repository(cnn14), tmp_path / "out").embeddings) == 36
 
 
 @pytest.mark.parametrize("run", [run_evaluation, run_search])

@@ -19,7 +19,8 @@ def test_a_folder_with_a_table(recordings):
     data = open_task(recordings, seconds=2)
     assert (data.task.metric, data.task.seconds, data.classes, data.part_column) == ("accuracy", 2, ("a", "b"), "fold")
     assert list(data.targets) == [1, 0, 1, 0]
-    assert data.dataset[1] == {"audio": str(recordings / "clip1.flac"), "fold": "2", "file_name": "clip1.flac"}
+    row = {"audio": str(recordings / "clip1.flac"), "fold": "2", "file_name": "clip1.flac", "label": "a"}
+    assert data.dataset[1] == row
     assert list(rows_of(["clip3.mp3", "clip0.wav"], data)) == [3, 0]
 
 
@@ -80,7 +81,7 @@ def test_several_labels_as_lists_or_with_commas():
 
 def test_labels_with_commas_that_are_not_several_labels():
     dataset = audio_dataset(label=["speech, male", "speech, female"], split=["train", "test"])
-    with pytest.raises(HfGarError, match=r"has a comma: 'speech, male'\. Say --metric mAP where"):
+    with pytest.raises(HfGarError, match=r"has a comma: 'speech, male'\. Set `metric` to mAP where"):
         open_task(dataset)
     assert open_task(dataset, metric="accuracy").classes == ("speech, female", "speech, male")
 

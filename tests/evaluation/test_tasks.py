@@ -11,6 +11,7 @@ def test_the_papers_learning_rates_go_by_model_and_fusion():
     assert TASKS["nsynth"].learning_rate(Cnn14FusionConfig()) == 0.00001
     assert TASKS["surge"].learning_rate(Cnn14FusionConfig()) == 0.00003
     assert TASKS["surge"].learning_rate(Cnn14FusionConfig(fusion_layers=None)) == 0.0003
+    assert Task("esc50", "own").learning_rate(VGGishFusionConfig(fusion_layers=None)) == 0.0003  # the name alone
 
 
 def test_the_counts_are_the_papers_or_the_downloads():

@@ -11,16 +11,17 @@ from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
 from hf_gar import Cnn14FusionFeatureExtractor, HfGarError
 from hf_gar.checkpoints.cnn14 import FRONT_ENDS, MEL_FILTERS, STFT
 from hf_gar.checkpoints.download import file_digest
-from hf_gar.checkpoints.sources import official_checkpoint
 from hf_gar.cli import main
 from hf_gar.hub.card import read_origin
 from hf_gar.hub.export import export_repository
 from hf_gar.models.log_mel import slaney_mel_filters
+from hf_gar.registry import MODELS
 from tests.conftest import relative_error
 from tests.golden import checkpoints
 
 SHARED_FILES = {
     "README.md",
+    "audio_integrity.py",
     "audio_loading.py",
     "config.json",
     "configuration_fusion.py",
@@ -161,9 +162,8 @@ def test_the_rate_has_to_be_the_files(official_files, tmp_path):
 
 def test_the_command_says_what_was_made_and_what_is_next(official_files, tmp_path, run_here):
     output = tmp_path / "my model"
-    code, printed, errors = run_here(
-        "export", "vggish-fusion", "--checkpoint", official_files("vggish"), "--output", output, "--fusion-layers", 1
-    )
+    options = ["--output", output, "--fusion-layers", 1, "--quiet"]
+    code, printed, errors = run_here("export", "vggish-fusion", "--checkpoint", official_files("vggish"), *options)
     assert (code, errors) == (0, "")
     digest = read_origin(output).checkpoint_sha256
     assert printed.splitlines() == [
@@ -176,9 +176,9 @@ def test_the_command_says_what_was_made_and_what_is_next(official_files, tmp_pat
 @pytest.mark.parametrize("algorithm", ["md5", "sha256"])
 def test_the_official_file_is_known_by_its_digest(official_files, tmp_path, run_here, monkeypatch, algorithm):
     path = official_files("vggish")
-    source = official_checkpoint("vggish-fusion", 16000)
-    published = replace(source, digests={algorithm: file_digest(path, algorithm)})
-    monkeypatch.setattr("hf_gar.hub.export.official_checkpoint", lambda *_: published)
+    spec = MODELS["vggish-fusion"]
+    published = replace(spec.official_checkpoint(), digests={algorithm: file_digest(path, algorithm)})
+    monkeypatch.setitem(MODELS, "vggish-fusion", replace(spec, official_checkpoints=(published,)))
     arguments = ["--checkpoint", path, "--output", tmp_path / "out", "--fusion-layers", 1]
     code, printed, _ = run_here("export", "vggish-fusion", *arguments)
     assert code == 0

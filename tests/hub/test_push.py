@@ -21,8 +21,8 @@ from hf_gar.hub.card import read_origin
 from hf_gar.hub.check import check_repository
 from hf_gar.hub.load import find_repository
 from hf_gar.hub.push import push_repository
-from hf_gar.models import MODEL_CLASSES
 from hf_gar.models.pipeline_audio_embedding import AudioEmbeddingPipeline
+from hf_gar.registry import MODELS
 from tests.conftest import save_publishable, tone
 from tests.hub.local_hub import LocalHub
 
@@ -132,7 +132,7 @@ def test_the_cards_code_runs(model_type, hub, user, tmp_path, in_this_process):
     assert ModelCard(card).data.pipeline_tag == "feature-extraction"
     blocks = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
     assert len(blocks) == 3
-    size = MODEL_CLASSES[model_type].config.from_pretrained(repository).embedding_size
+    size = MODELS[model_type].config.from_pretrained(repository).embedding_size
     checks = f"""
 assert len(embedding) == {size}
 assert len(frames["embeddings"]) == len(frames["timestamps"]) > 0

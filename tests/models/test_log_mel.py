@@ -7,13 +7,9 @@ import torch
 import torchaudio
 import transformers
 
+from hf_gar import ASTFusionFeatureExtractor, Cnn14FusionFeatureExtractor, VGGishFusionFeatureExtractor
 from hf_gar.audio import load_audio
-from hf_gar.models import (
-    ASTFusionFeatureExtractor,
-    Cnn14FusionFeatureExtractor,
-    VGGishFusionFeatureExtractor,
-    log_mel,
-)
+from hf_gar.models import log_mel
 from hf_gar.models.log_mel import htk_mel_filters, slaney_mel_filters
 from tests.conftest import real_folder, relative_error, tone
 

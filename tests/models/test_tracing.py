@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch.export import Dim
 
-from hf_gar.models import MODEL_CLASSES, FusionModel
-from tests.conftest import relative_error, tone
+from hf_gar.models import FusionModel
+from tests.conftest import build_tiny, relative_error, tone
 
 TOLERANCE = 1e-5
 OUTPUTS = ["last_hidden_state", "pooler_output", "frame_mask"]
@@ -21,8 +21,8 @@ MASKED = pytest.mark.parametrize("masked", [True, False], ids=["mask", "no mask"
 @pytest.fixture(params=["fused", pytest.param("unfused", marks=pytest.mark.slow)])
 def model(model_type, repository, request) -> FusionModel:
     """As it is loaded, since the layout of the weights makes a difference."""
-    model_class = MODEL_CLASSES[model_type].model
-    return model_class.from_pretrained(repository, **({"fusion_layers": None} if request.param == "unfused" else {}))
+    options = {"fusion_layers": None} if request.param == "unfused" else {}
+    return type(build_tiny(model_type)).from_pretrained(repository, **options)
 
 
 def batches(extractor, masked: bool, more: tuple[list[float], ...] = ()) -> list[dict[str, torch.Tensor]]:
