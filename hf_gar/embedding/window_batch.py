@@ -98,7 +98,8 @@ class WindowBatch:
         pieces = [by_number[number] for number in sorted(by_number)]
         num_frames = torch.tensor([piece.num_frames for piece in pieces])
         with torch.inference_mode():
-            clip = self.model.merge_windows(torch.cat([piece.summary for piece in pieces]), num_frames)
+            summaries = torch.cat([piece.summary for piece in pieces]).to(self.model.device)
+            clip = self.model.pooling.merge(summaries, num_frames.to(self.model.device))
         frames = [piece.frames for piece in pieces if piece.frames is not None]
         return Embedding(
             clip=clip.float().cpu().numpy(),
@@ -154,7 +155,7 @@ class WindowBatch:
             own_frames = torch.zeros_like(outputs.frame_mask)
             for index, window in enumerate(windows):
                 own_frames[index, window.first : window.stop] = True
-            summaries = self.model.summarize_windows(outputs, own_frames).cpu()
+            summaries = self.model.pooling.summarize(outputs.last_hidden_state, outputs.pooler_output, own_frames).cpu()
         return [
             _Piece(
                 summary=summaries[index : index + 1],

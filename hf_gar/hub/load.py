@@ -68,8 +68,7 @@ class Repository:
         loaded = self.load_config(**config)
         with loading(f"The weights of {self.name}"):
             model = self.spec.model.from_pretrained(self.folder, config=loaded, dtype=dtype, use_safetensors=True)
-        # Convolutions are faster in this layout on processors and GPUs alike.
-        return model.eval().to(memory_format=torch.channels_last)
+        return model.eval()
 
     def load_feature_extractor(self, **fields: Any) -> FusionFeatureExtractor:
         """The feature extractor; `fields` are replaced in it.

@@ -156,7 +156,7 @@ class FusionConfig(CheckedFields, PretrainedConfig):
     @property
     def valid_layers(self) -> tuple[int, ...]:
         """The layers that can be fused, in the order of the network."""
-        raise AttributeError(f"{type(self).__name__} has to define valid_layers.")
+        raise NotImplementedError(f"{type(self).__name__} has to define valid_layers.")
 
     @property
     def unfused_layer(self) -> int:
@@ -166,7 +166,7 @@ class FusionConfig(CheckedFields, PretrainedConfig):
     @property
     def layer_sizes(self) -> dict[int, int]:
         """The dimension of each layer's frame embeddings, that of the unfused one included."""
-        raise AttributeError(f"{type(self).__name__} has to define layer_sizes.")
+        raise NotImplementedError(f"{type(self).__name__} has to define layer_sizes.")
 
     @property
     def fused_layers(self) -> tuple[int, ...]:

@@ -130,12 +130,12 @@ class FusionFeatureExtractor(CheckedFields, SequenceFeatureExtractor):
 
     def log_mel(self, waveforms: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """The spectrogram (time, mel) of each waveform (samples,), each at least `minimum_samples` long."""
-        raise AttributeError(f"{type(self).__name__} has to define log_mel.")
+        raise NotImplementedError(f"{type(self).__name__} has to define log_mel.")
 
     @property
     def minimum_samples(self) -> int:
         """Shorter waveforms are padded with zeros to this length, the least that the network takes, in samples."""
-        raise AttributeError(f"{type(self).__name__} has to define minimum_samples.")
+        raise NotImplementedError(f"{type(self).__name__} has to define minimum_samples.")
 
     @property
     def first_mel_frame_centre(self) -> int:
@@ -145,12 +145,12 @@ class FusionFeatureExtractor(CheckedFields, SequenceFeatureExtractor):
     @property
     def window_frames(self) -> int:
         """The frame embeddings of a window of a long recording."""
-        raise AttributeError(f"{type(self).__name__} has to define window_frames.")
+        raise NotImplementedError(f"{type(self).__name__} has to define window_frames.")
 
     @property
     def window_tail(self) -> int:
         """How far a window's last frame reaches beyond the beginning of the next one, in samples."""
-        raise AttributeError(f"{type(self).__name__} has to define window_tail.")
+        raise NotImplementedError(f"{type(self).__name__} has to define window_tail.")
 
     @property
     def max_samples(self) -> int | None:
@@ -164,7 +164,7 @@ class FusionFeatureExtractor(CheckedFields, SequenceFeatureExtractor):
 
     def num_frames(self, num_samples: int) -> int:
         """The number of frame embeddings of a recording of `num_samples` samples."""
-        raise AttributeError(f"{type(self).__name__} has to define num_frames.")
+        raise NotImplementedError(f"{type(self).__name__} has to define num_frames.")
 
     def frame_times(self, num_frames: int) -> np.ndarray:
         """The centre of each of a recording's first `num_frames` frame embeddings, in seconds, (frame,)."""

@@ -5,6 +5,7 @@ EUSIPCO 2022 (arXiv 2205.08138), section III.
 """
 
 import reprlib
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch
@@ -66,22 +67,68 @@ def tap_to_frames(tap: torch.Tensor, steps_per_frame: int) -> torch.Tensor:
     return torch.nn.functional.max_pool2d(tap, (steps_per_frame, 1)).transpose(1, 2).flatten(2)
 
 
-def pool_frames(frames: torch.Tensor, frame_mask: torch.Tensor) -> torch.Tensor:
-    """The maximum plus the mean over each clip's own frames (section III-B of the paper).
+class ClipPooling(ABC):
+    """What makes a clip's embedding of its windows, of which a short clip has one.
+
+    A window is summarised where the network has it (`summarize`), and the summaries are merged (`merge`).
+    """
+
+    @abstractmethod
+    def summarize(self, frames: torch.Tensor, clips: torch.Tensor | None, own_frames: torch.Tensor) -> torch.Tensor:
+        """What `merge` needs of windows, in float32: a sum of many frames overflows half precision.
+
+        Args:
+            frames: Their frame embeddings, (window, frame, D).
+            clips: Their embeddings, (window, D), where the network does not pool them from its frames.
+            own_frames: (window, frame), true for the frames that are a window's own, neither context nor padding.
+
+        Returns:
+            (window, k, D); k depends on the kind of pooling.
+        """
+
+    @abstractmethod
+    def merge(self, summaries: torch.Tensor, num_frames: torch.Tensor) -> torch.Tensor:
+        """The embeddings of clips.
+
+        Args:
+            summaries: Of each clip's windows, (..., window, k, D).
+            num_frames: How many frames of their own the windows have, (..., window).
+
+        Returns:
+            (..., D).
+        """
+
+
+class FramePooling(ClipPooling):
+    """The maximum plus the mean over the frames of a clip (section III-B of the paper).
 
     Args:
-        frames: (batch, frame, dimension).
-        frame_mask: (batch, frame), true for the clip's own frames.
-
-    Returns:
-        (batch, dimension).
+        head: What follows in some unfused networks, a linear layer and ReLU.
     """
-    maximum, total = maximum_and_sum(frames, frame_mask)
-    return (maximum + total / frame_mask.sum(1)[:, None]).to(frames.dtype)
+
+    def __init__(self, head: torch.nn.Linear | None = None):
+        self.head = head
+
+    def summarize(self, frames: torch.Tensor, clips: torch.Tensor | None, own_frames: torch.Tensor) -> torch.Tensor:
+        """The maximum and the sum over each window's own frames, (window, 2, D)."""
+        frames, outside = frames.float(), ~own_frames[:, :, None]
+        maximum = frames.masked_fill(outside, torch.finfo(frames.dtype).min).amax(1)
+        return torch.stack([maximum, frames.masked_fill(outside, 0).sum(1)], dim=1)
+
+    def merge(self, summaries: torch.Tensor, num_frames: torch.Tensor) -> torch.Tensor:
+        maximum, total = summaries.unbind(-2)
+        pooled = maximum.amax(-2) + total.sum(-2) / num_frames.sum(-1, keepdim=True)
+        return pooled if self.head is None else self.head(pooled.to(self.head.weight.dtype)).relu()
 
 
-def maximum_and_sum(frames: torch.Tensor, frame_mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Over each clip's own frames, both (batch, dimension), in float32: a sum of many overflows half precision."""
-    frames, outside = frames.float(), ~frame_mask[:, :, None]
-    maximum = frames.masked_fill(outside, torch.finfo(frames.dtype).min).amax(1)
-    return maximum, frames.masked_fill(outside, 0).sum(1)
+class DurationPooling(ClipPooling):
+    """The mean of the windows' embeddings, weighted by their durations: for networks with an embedding of their own."""
+
+    def summarize(self, frames: torch.Tensor, clips: torch.Tensor | None, own_frames: torch.Tensor) -> torch.Tensor:
+        """The windows' embeddings, (window, 1, D)."""
+        assert clips is not None
+        return clips.float()[:, None]
+
+    def merge(self, summaries: torch.Tensor, num_frames: torch.Tensor) -> torch.Tensor:
+        shares = num_frames / num_frames.sum(-1, keepdim=True)
+        return (summaries.squeeze(-2) * shares[..., None]).sum(-2)

@@ -3,14 +3,15 @@
 import torch
 from torch import nn
 from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 # Those marked F401 are needed by the others: of a local folder, transformers 4 copies only what a file names itself.
 from .audio_integrity import DamageError  # noqa: F401
 from .audio_loading import AudioError  # noqa: F401
 from .configuration_ast_fusion import PATCH_SIZE, PATCH_STRIDE, ASTFusionConfig
 from .configuration_fusion import FusionConfig  # noqa: F401
-from .fusion import resolve_fusion_layers  # noqa: F401
-from .modeling_fusion import FusionModel, FusionOutput, LayerOutputs
+from .fusion import DurationPooling
+from .modeling_fusion import FusionModel, LayerOutputs
 from .pipeline_audio_embedding import AudioEmbeddingPipeline  # noqa: F401
 from .windows import split_windows  # noqa: F401
 
@@ -57,12 +58,35 @@ class ASTEmbeddings(nn.Module):
         return torch.cat([special, grid.flatten(2).transpose(1, 2)], dim=1)
 
 
+def eager_attention(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    **kwargs,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Attention step by step, as transformers calls it: queries, keys and values (batch, head, token, size of a head).
+
+    Returns:
+        The attended values, (batch, token, head, size of a head), and the weights, (batch, head, token, token).
+    """
+    weights = (query @ key.transpose(2, 3) * query.shape[-1] ** -0.5).softmax(-1, dtype=torch.float32).to(query.dtype)
+    return (weights @ value).transpose(1, 2), weights
+
+
 class ASTBlock(GradientCheckpointingLayer):
-    """A pre-norm transformer block, (batch, token, width) -> (batch, token, width)."""
+    """A pre-norm transformer block, (batch, token, width) -> (batch, token, width), and its attention weights.
+
+    The weights are (batch, head, token, token), or None with an attention that does not compute them as such.
+    """
+
+    is_causal = False  # asked by transformers' attention functions
 
     def __init__(self, config: ASTFusionConfig):
         super().__init__()
         width = config.hidden_size
+        self.config = config
         self.num_heads = config.num_attention_heads
         self.norm1 = nn.LayerNorm(width, eps=config.layer_norm_eps)
         self.qkv = nn.Linear(width, 3 * width)
@@ -71,12 +95,14 @@ class ASTBlock(GradientCheckpointingLayer):
         self.intermediate = nn.Linear(width, config.intermediate_size)
         self.output = nn.Linear(config.intermediate_size, width)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         # (batch, token, 3 * width) -> query, key, value, each (batch, head, token, width of a head)
         query, key, value = self.qkv(self.norm1(x)).unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
-        attended = nn.functional.scaled_dot_product_attention(query, key, value)
-        x = x + self.attention_output(attended.transpose(1, 2).flatten(2))
-        return x + self.output(nn.functional.gelu(self.intermediate(self.norm2(x))))
+        name = self.config._attn_implementation
+        attend = eager_attention if name == "eager" else ALL_ATTENTION_FUNCTIONS[name]
+        attended, weights = attend(self, query, key, value, None)
+        x = x + self.attention_output(attended.flatten(2))
+        return x + self.output(nn.functional.gelu(self.intermediate(self.norm2(x)))), weights
 
 
 class ASTFusionModel(FusionModel):
@@ -89,8 +115,13 @@ class ASTFusionModel(FusionModel):
 
     config_class = ASTFusionConfig
     supports_gradient_checkpointing = True
+    has_attentions = True
     _supports_sdpa = True
-    _no_split_modules = ["ASTBlock"]
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+    # The embeddings hold tensors of their own beside a layer.
+    _no_split_modules = ["ASTEmbeddings", "ASTBlock"]
 
     def __init__(self, config: ASTFusionConfig):
         super().__init__(config)
@@ -100,7 +131,7 @@ class ASTFusionModel(FusionModel):
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         # The weights of deeper blocks may be in a repository that is loaded with a smaller depth.
         self._keys_to_ignore_on_load_unexpected = [
-            rf"^layers\.{layer}\." for layer in range(config.depth + 1, config.num_hidden_layers)
+            rf"\blayers\.{layer}\." for layer in range(config.depth + 1, config.num_hidden_layers)
         ]
         self.post_init()
 
@@ -110,31 +141,41 @@ class ASTFusionModel(FusionModel):
             for parameter in (module.cls_token, module.distillation_token, module.position_embeddings):
                 init.trunc_normal_(parameter, std=self.config.initializer_range)
 
-    def layer_outputs(self, input_features: torch.Tensor, lengths: torch.Tensor | None) -> LayerOutputs:
+    def get_input_embeddings(self) -> nn.Module:
+        """The layer that makes tokens of patches."""
+        return self.embeddings.projection
+
+    def layer_outputs(
+        self, input_features: torch.Tensor, lengths: torch.Tensor | None, output_attentions: bool = False
+    ) -> LayerOutputs:
         if input_features.shape[1] != self.config.max_length:
             raise ValueError(
                 f"input_features has {input_features.shape[1]} spectrogram frames, but this model takes "
                 f"max_length={self.config.max_length}. The feature extractor pads to its own max_length: load "
                 "both with the same one. Long recordings are for the pipeline or hf_gar, which cut them into windows."
             )
+        attention = self.config._attn_implementation
+        if output_attentions and attention != "eager":
+            raise ValueError(
+                f"output_attentions=True, but attn_implementation={attention!r} does not compute them as such. Load "
+                'the model with attn_implementation="eager".'
+            )
         x = self.embeddings(input_features.to(self.dtype))
-        frames, clips = [], []
+        frames, clips, attentions = [], [], []
         for number, layer in enumerate(self.layers[: self.fused_layers[-1] + 1]):
-            x = layer(x)
+            x, weights = layer(x)
+            if output_attentions:
+                attentions.append(weights)
             if number in self.fused_layers:
                 normed = self.norm(x)
                 clips.append(normed[:, :2].mean(1))
                 frames.append(normed[:, 2:].unflatten(1, self.embeddings.grid).mean(1))
-        return LayerOutputs(frames, clips)
+        return LayerOutputs(frames, clips, attentions if output_attentions else None)
 
     def frame_counts(self, lengths: torch.Tensor) -> torch.Tensor:
         # A column is a clip's own where all of its mel frames are; a clip has a minimum of one.
         return ((lengths - PATCH_SIZE) // PATCH_STRIDE + 1).clamp(min=1)
 
-    def summarize_windows(self, outputs: FusionOutput, own_frames: torch.Tensor) -> torch.Tensor:
-        """What `merge_windows` needs of a batch of windows: their clip embeddings, (batch, 1, D), in float32."""
-        return outputs.pooler_output.float()[:, None]
-
-    def merge_windows(self, summaries: torch.Tensor, num_frames: torch.Tensor) -> torch.Tensor:
-        """The mean of a recording's windows (window, 1, D), weighted by their durations (window,) in frames: (D,)."""
-        return (summaries[:, 0] * num_frames[:, None]).sum(0) / num_frames.sum()
+    @property
+    def pooling(self) -> DurationPooling:
+        return DurationPooling()

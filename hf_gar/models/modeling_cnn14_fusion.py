@@ -8,7 +8,7 @@ from .audio_integrity import DamageError  # noqa: F401
 from .audio_loading import AudioError  # noqa: F401
 from .configuration_cnn14_fusion import BLOCKS, MEL_FRAMES_PER_FRAME, Cnn14FusionConfig
 from .configuration_fusion import FusionConfig  # noqa: F401
-from .fusion import length_mask, tap_to_frames
+from .fusion import FramePooling, length_mask, tap_to_frames
 from .modeling_fusion import FusionModel, LayerOutputs
 from .pipeline_audio_embedding import AudioEmbeddingPipeline  # noqa: F401
 from .windows import split_windows  # noqa: F401
@@ -46,7 +46,7 @@ def zero_after(x: torch.Tensor, lengths: torch.Tensor | None) -> torch.Tensor:
     """Zero what lies beyond a clip's end, so that the next convolution sees there what it sees for the clip alone."""
     if lengths is None:
         return x
-    return x * length_mask(lengths, x.shape[2])[:, None, :, None]
+    return x * length_mask(lengths.to(x.device), x.shape[2])[:, None, :, None]
 
 
 class Cnn14FusionModel(FusionModel):
@@ -57,6 +57,7 @@ class Cnn14FusionModel(FusionModel):
 
     config_class = Cnn14FusionConfig
     minimum_length = MEL_FRAMES_PER_FRAME
+    _no_split_modules = ["Cnn14Block"]
 
     def __init__(self, config: Cnn14FusionConfig):
         super().__init__(config)
@@ -72,8 +73,8 @@ class Cnn14FusionModel(FusionModel):
         self.fc1 = nn.Linear(config.channels[-1], config.channels[-1]) if config.depth > BLOCKS else None
         # The weights of deeper layers may be in a repository that is loaded with a smaller depth.
         self._keys_to_ignore_on_load_unexpected = [
-            rf"^blocks\.{block}\." for block in range(len(self.blocks), BLOCKS)
-        ] + ([] if self.fc1 else [r"^fc1\."])
+            rf"\bblocks\.{block}\." for block in range(len(self.blocks), BLOCKS)
+        ] + ([] if self.fc1 else [r"\bfc1\."])
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -102,5 +103,6 @@ class Cnn14FusionModel(FusionModel):
     def frame_counts(self, lengths: torch.Tensor) -> torch.Tensor:
         return lengths // MEL_FRAMES_PER_FRAME
 
-    def head(self, pooled: torch.Tensor) -> torch.Tensor:
-        return pooled if self.fc1 is None or not self.is_unfused else self.fc1(pooled.to(self.dtype)).relu()
+    @property
+    def pooling(self) -> FramePooling:
+        return FramePooling(self.fc1 if self.is_unfused else None)

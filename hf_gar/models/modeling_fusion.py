@@ -1,4 +1,4 @@
-"""What the three fusion models share: strict loading, fusion, pooling, windows, outputs."""
+"""What the fusion models share: strict loading, fusion, pooling, outputs."""
 
 import math
 import re
@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
+from torch import nn
 from transformers import PreTrainedModel
 from transformers.modeling_utils import load_state_dict
 from transformers.utils import ModelOutput, can_return_tuple
 
 from .configuration_fusion import FusionConfig
-from .fusion import is_traced, length_mask, maximum_and_sum, pool_frames
+from .fusion import ClipPooling, FramePooling, is_traced, length_mask
 
 # Imported so that save_pretrained, which copies what this file imports, copies the pipeline that config.json names.
 from .pipeline_audio_embedding import AudioEmbeddingPipeline  # noqa: F401
@@ -31,6 +32,11 @@ class FusionOutput(ModelOutput):
         frame_mask: (batch, frame), true for a clip's own frames.
         hidden_states: With `output_hidden_states=True`, each fused layer's part of `last_hidden_state`, in the order
             of the network, (batch, frame, D of the layer).
+        attentions: With `output_attentions=True`, the attention of each block that was computed, (batch, head, token,
+            token); of networks that have it.
+
+    With `return_dict=False` they come as a tuple in this order: `last_hidden_state`, `pooler_output` and `frame_mask`
+    have the positions 0, 1 and 2; those of `hidden_states` and `attentions` that were asked for follow.
     """
 
     # Always given; ModelOutput asks for defaults.
@@ -38,28 +44,34 @@ class FusionOutput(ModelOutput):
     pooler_output: torch.Tensor = None  # type: ignore[assignment]
     frame_mask: torch.Tensor = None  # type: ignore[assignment]
     hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
 
 
 class LayerOutputs(NamedTuple):
     """What the chosen layers give: their frames, (batch, frame, D of the layer).
 
-    `clips`, (batch, D of the layer), is for networks whose clip embedding is not pooled from their frames.
+    `clips`, (batch, D of the layer), is for networks whose clip embedding is not pooled from their frames, and
+    `attentions`, (batch, head, token, token), for those that have attention and were asked for it.
     """
 
     frames: list[torch.Tensor]
     clips: list[torch.Tensor] | None = None
+    attentions: list[torch.Tensor] | None = None
 
 
-class FusionModel(PreTrainedModel):
-    """Base of the fusion models. A subclass computes the chosen layers in `layer_outputs`."""
+class FusionPreTrainedModel(PreTrainedModel):
+    """Base of the fusion models and of what holds one of them as its `backbone`, under a head.
+
+    A model's own weights have to be complete, and of the right shapes and types. Those of a head are transformers'
+    business: where a repository has none, they are new, with a warning.
+    """
 
     config_class: type[FusionConfig] = FusionConfig
+    base_model_prefix = "backbone"
     main_input_name = "input_features"
     input_modalities = "audio"
-    _auto_class = "AutoModel"
+    _no_split_modules: list[str] = []
     _can_compile_fullgraph = True
-    # The shortest clip that the network takes, in mel frames.
-    minimum_length = 1
 
     def __init__(self, config: FusionConfig):
         config.check()
@@ -76,6 +88,7 @@ class FusionModel(PreTrainedModel):
             pretrained_model_name_or_path, *model_args, output_loading_info=True, **kwargs
         )
         require_usable_values(model)
+        set_channels_last(model)
         return (model, info) if output_loading_info else model
 
     @classmethod
@@ -86,23 +99,34 @@ class FusionModel(PreTrainedModel):
             stored = {}
             for file in checkpoint_files or ():
                 stored.update(load_state_dict(file, map_location="meta"))  # shapes and types alone
-        require_weights_of(model, stored)
+        require_weights_of(model.base_model, stored)
         return super()._load_pretrained_model(model, state_dict, checkpoint_files, *args, **kwargs)
+
+
+class FusionModel(FusionPreTrainedModel):
+    """Base of the fusion models. A subclass computes the chosen layers in `layer_outputs`."""
+
+    _auto_class = "AutoModel"
+    # The shortest clip that the network takes, in mel frames.
+    minimum_length = 1
+    has_attentions = False
 
     def layer_outputs(self, input_features: torch.Tensor, lengths: torch.Tensor | None) -> LayerOutputs:
         """The outputs of the chosen layers for spectrograms (batch, time, mel).
 
-        `lengths` (batch,) are the clips' own mel frames; None where no clip is padded.
+        `lengths` (batch,) are the clips' own mel frames; None where no clip is padded. A network that has attentions
+        takes `output_attentions` as well.
         """
-        raise AttributeError(f"{type(self).__name__} has to define layer_outputs.")
+        raise NotImplementedError(f"{type(self).__name__} has to define layer_outputs.")
 
     def frame_counts(self, lengths: torch.Tensor) -> torch.Tensor:
         """How many frame embeddings clips of `lengths` mel frames have, (batch,) -> (batch,)."""
-        raise AttributeError(f"{type(self).__name__} has to define frame_counts.")
+        raise NotImplementedError(f"{type(self).__name__} has to define frame_counts.")
 
-    def head(self, pooled: torch.Tensor) -> torch.Tensor:
-        """What follows the pooling over time: nothing, (batch, D) -> (batch, D), but in some unfused networks."""
-        return pooled
+    @property
+    def pooling(self) -> ClipPooling:
+        """What makes the clip embedding."""
+        return FramePooling()
 
     @can_return_tuple
     def forward(
@@ -110,6 +134,7 @@ class FusionModel(PreTrainedModel):
         input_features: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
         output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
     ) -> FusionOutput | tuple[torch.Tensor, ...]:
         """Embed a batch of clips.
 
@@ -117,6 +142,8 @@ class FusionModel(PreTrainedModel):
             input_features: The feature extractor's spectrograms, (batch, time, mel).
             attention_mask: (batch, time), 1 for a clip's own frames, which come first; by default all are.
             output_hidden_states: Whether to return each fused layer's frames as well.
+            output_attentions: Whether to return the attentions as well, of a network that has them and was loaded with
+                `attn_implementation="eager"`.
 
         The network can be compiled and exported (`torch.compile`, `torch.export`, `torch.onnx.export` with dynamo=True)
         for batches and recordings of any size; `torch.export` takes CNN14 from 64 mel frames on, which is two frame
@@ -128,51 +155,37 @@ class FusionModel(PreTrainedModel):
             the order of a sum, which depends on the batch's size, makes as much of a difference as its rounding.
 
         Raises:
-            ValueError: The input has another shape or length than the network takes.
+            ValueError: The input has another shape or length than the network takes, or it has no attentions to return.
         """
+        if output_hidden_states is None:
+            output_hidden_states = self.config.output_hidden_states
+        if output_attentions is None:
+            output_attentions = self.config.output_attentions
+        if output_attentions and not self.has_attentions:
+            raise ValueError(f"output_attentions=True, but {type(self).__name__} has no attention. Leave it out.")
         lengths = self._lengths(input_features, attention_mask)
-        layers, clips = self.layer_outputs(input_features, lengths)
-        frames = torch.cat(layers, dim=-1)
+        options = {"output_attentions": True} if output_attentions else {}
+        layers, clips, attentions = self.layer_outputs(input_features, lengths, **options)
+        frames = concatenate(layers)
         if lengths is None:
             frame_mask = torch.ones(frames.shape[:2], dtype=torch.bool, device=frames.device)
         else:
-            frame_mask = length_mask(self.frame_counts(lengths), frames.shape[1])
+            frame_mask = length_mask(self.frame_counts(lengths).to(frames.device), frames.shape[1])
             frames = frames.masked_fill(~frame_mask[:, :, None], 0)
-        if output_hidden_states is None:
-            output_hidden_states = self.config.output_hidden_states
+        summaries = self.pooling.summarize(frames, None if clips is None else concatenate(clips), frame_mask)
+        # Each clip is a single window.
+        pooled = self.pooling.merge(summaries[:, None], frame_mask.sum(1, keepdim=True))
         return FusionOutput(
             last_hidden_state=frames,
-            pooler_output=self.head(pool_frames(frames, frame_mask)) if clips is None else torch.cat(clips, dim=-1),
+            pooler_output=pooled.to(frames.dtype),
             frame_mask=frame_mask,
             hidden_states=frames.split([layer.shape[2] for layer in layers], dim=2) if output_hidden_states else None,
+            attentions=None if attentions is None else tuple(attentions),
         )
 
     def encode_frames(self, input_features: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
         """The frame embeddings in the layout of the original code, (batch, D, frame)."""
         return self(input_features, attention_mask=attention_mask).last_hidden_state.transpose(1, 2)
-
-    def summarize_windows(self, outputs: FusionOutput, own_frames: torch.Tensor) -> torch.Tensor:
-        """What `merge_windows` needs of a batch of windows, in float32.
-
-        Args:
-            outputs: The model's outputs for the windows.
-            own_frames: (batch, frame), true for the frames that are a window's own, not context.
-
-        Returns:
-            (batch, 2, D): the maximum and the sum over the window's own frames.
-        """
-        return torch.stack(maximum_and_sum(outputs.last_hidden_state, own_frames), dim=1)
-
-    def merge_windows(self, summaries: torch.Tensor, num_frames: torch.Tensor) -> torch.Tensor:
-        """The clip embedding (D,) of a recording.
-
-        Args:
-            summaries: Its windows, (window, 2, D), as `summarize_windows` gives them.
-            num_frames: How many frames of their own they have, (window,).
-        """
-        maximum, total = summaries[:, 0].amax(0), summaries[:, 1].sum(0)
-        with torch.no_grad():
-            return self.head((maximum + total / num_frames.sum())[None].to(self.device))[0]
 
     def _lengths(self, input_features: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor | None:
         """The clips' own mel frames, (batch,); None where no clip is known to be padded."""
@@ -196,8 +209,29 @@ class FusionModel(PreTrainedModel):
         return None if shortest == time else lengths
 
 
-def require_weights_of(model: FusionModel, stored: Mapping[str, torch.Tensor]) -> None:
-    """Raise a ValueError where stored weights are not those of a model; only their shapes and types are looked at."""
+def concatenate(layers: list[torch.Tensor]) -> torch.Tensor:
+    """Join the outputs of layers, (batch, ..., D of the layer), on the last one's device: each may be on its own."""
+    return torch.cat([layer.to(layers[-1].device) for layer in layers], dim=-1)
+
+
+def set_channels_last(model: PreTrainedModel) -> None:
+    """Lay the weights of convolutions out so that they are fastest, on processors and GPUs alike.
+
+    They are loaded contiguous, and saved so.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d) and not module.weight.is_meta:
+            module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last)
+
+
+def require_weights_of(model: PreTrainedModel, stored: Mapping[str, torch.Tensor]) -> None:
+    """Raise a ValueError where stored weights are not a backbone's; only their shapes and types are looked at.
+
+    Those under the prefix of a backbone are meant, where there are any: a repository with a head has others.
+    """
+    prefix = f"{model.base_model_prefix}."
+    if any(name.startswith(prefix) for name in stored):
+        stored = {name.removeprefix(prefix): weight for name, weight in stored.items() if name.startswith(prefix)}
     expected = model.state_dict()
     beyond = "|".join(model._keys_to_ignore_on_load_unexpected or ["(?!)"])  # of layers that are not built, or none
     common = [name for name in expected if name in stored]
@@ -228,7 +262,7 @@ def require_weights_of(model: FusionModel, stored: Mapping[str, torch.Tensor]) -
         )
 
 
-def require_usable_values(model: FusionModel) -> None:
+def require_usable_values(model: PreTrainedModel) -> None:
     """Raise a ValueError where a model has a weight that is not finite, or a variance below 0."""
     for name, weight in model.state_dict().items():
         # Those that are offloaded have no values here, and quantised ones are of types of their own.

@@ -87,7 +87,10 @@ class VGGishFusionModel(FusionModel):
         """As `_patch_frames`, a bounded number at a time, and zeros for patches that are not `own` (patch,)."""
         pieces = map(self._patch_frames, patches[own].split(PATCHES_AT_ONCE))
         layers = [torch.cat(layer) for layer in zip(*pieces, strict=True)]
-        return [frames.new_zeros(own.shape[0], *frames.shape[1:]).index_put((own,), frames) for frames in layers]
+        return [
+            frames.new_zeros(own.shape[0], *frames.shape[1:]).index_put((own.to(frames.device),), frames)
+            for frames in layers
+        ]
 
     def _patch_frames(self, patches: torch.Tensor) -> list[torch.Tensor]:
         """Each chosen layer's frames, (patch, 6, D of the layer), of patches (patch, 96, mel)."""

@@ -74,7 +74,7 @@ class AudioEmbeddingPipeline(ChunkPipeline):
         for index, (first, stop) in enumerate(bounds):
             own_frames[index, first:stop] = True
         return {
-            "summaries": self.model.summarize_windows(outputs, own_frames),
+            "summaries": self.model.pooling.summarize(outputs.last_hidden_state, outputs.pooler_output, own_frames),
             "num_frames": own_frames.sum(1),
             # Of a long recording, the frames are kept only where they are asked for.
             "frames": [
@@ -94,9 +94,10 @@ class AudioEmbeddingPipeline(ChunkPipeline):
     ) -> Any:
         name = windows[0]["name"]
         if pool and not timestamps:
-            summaries = torch.cat([window["summaries"] for window in windows])
-            num_frames = torch.cat([window["num_frames"] for window in windows])
-            clip = self.model.merge_windows(summaries, num_frames).float().cpu()
+            summaries = torch.cat([window["summaries"] for window in windows]).to(self.device)
+            num_frames = torch.cat([window["num_frames"] for window in windows]).to(self.device)
+            with torch.inference_mode():
+                clip = self.model.pooling.merge(summaries, num_frames).float().cpu()
             check_embedding(clip.numpy(), name)
             return _as_result(clip, return_tensors)
         frames = torch.cat([window["frames"][0] for window in windows])

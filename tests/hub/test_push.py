@@ -314,7 +314,7 @@ def test_code_that_gives_another_embedding(publishable, tmp_path):
     folder = altered(publishable, tmp_path)
     code = (folder / "fusion.py").read_text()
     (folder / "fusion.py").write_text(
-        code.replace("def pool_frames(", "def pool_frames(*a):\n    return 2 * _pool(*a)\n\n\ndef _pool(")
+        code.replace("def tap_to_frames(", "def tap_to_frames(*a):\n    return 2 * _tap(*a)\n\n\ndef _tap(")
     )
     with pytest.raises(HfGarError, match="gives another embedding"):
         check_repository(folder, trust_remote_code=True)

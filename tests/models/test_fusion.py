@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from hf_gar.models.fusion import length_mask, pool_frames, resolve_fusion_layers, tap_to_frames
+from hf_gar.models.fusion import DurationPooling, FramePooling, length_mask, resolve_fusion_layers, tap_to_frames
 
 VALID = (1, 2, 3, 4, 5, 6)
 
@@ -39,22 +39,43 @@ def test_a_tap_is_pooled_over_time_and_flattened_channel_major():
             assert frames[1, 1, channel * 4 + frequency] == expected
 
 
+def pool(frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """The embeddings of clips of one window each."""
+    pooling = FramePooling()
+    return pooling.merge(pooling.summarize(frames, None, mask)[:, None], mask.sum(1, keepdim=True))
+
+
 def test_pooling_sees_only_a_clips_own_frames():
     frames = torch.randn(2, 5, 3)
-    mask = length_mask(torch.tensor([2, 5]), 5)
-    pooled = pool_frames(frames, mask)
+    pooled = pool(frames, length_mask(torch.tensor([2, 5]), 5))
     torch.testing.assert_close(pooled[0], frames[0, :2].amax(0) + frames[0, :2].mean(0))
     torch.testing.assert_close(pooled[1], frames[1].amax(0) + frames[1].mean(0))
 
 
+def test_pooled_windows_are_the_pooled_clip():
+    frames, pooling = torch.randn(1, 9, 3), FramePooling(torch.nn.Linear(3, 3))
+    counts, mask = torch.tensor([4, 5]), torch.ones(1, 5, dtype=torch.bool)
+    windows = [frames[:, :4], frames[:, 4:]]
+    summaries = torch.cat([pooling.summarize(piece, None, mask[:, : piece.shape[1]]) for piece in windows])
+    expected = pooling.head(frames[0].amax(0) + frames[0].mean(0)).relu()
+    torch.testing.assert_close(pooling.merge(summaries, counts), expected)
+
+
+def test_embeddings_of_windows_count_by_their_durations():
+    clips, pooling = torch.tensor([[1.0, 2.0], [4.0, 8.0]]), DurationPooling()
+    frames = torch.zeros(2, 3, 2)
+    summaries = pooling.summarize(frames, clips, torch.ones(2, 3, dtype=torch.bool))
+    assert pooling.merge(summaries, torch.tensor([2, 1])).tolist() == [2, 4]
+    assert pooling.merge(summaries[:1], torch.tensor([7])).tolist() == [1, 2]
+
+
 def test_pooling_many_large_frames_does_not_overflow():
     frames = torch.full((1, 400, 2), 200, dtype=torch.float16)
-    assert pool_frames(frames, torch.ones(1, 400, dtype=torch.bool)).tolist() == [[400, 400]]
+    assert pool(frames, torch.ones(1, 400, dtype=torch.bool)).tolist() == [[400, 400]]
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_pooling_in_half_precision(dtype):
+def test_pooling_half_precision(dtype):
     frames = torch.randn(1, 50, 3)
-    pooled = pool_frames(frames.to(dtype), torch.ones(1, 50, dtype=torch.bool))
-    assert pooled.dtype == dtype
-    torch.testing.assert_close(pooled.float(), frames.amax(1) + frames.mean(1), atol=0.03, rtol=0.02)
+    pooled = pool(frames.to(dtype), torch.ones(1, 50, dtype=torch.bool))
+    torch.testing.assert_close(pooled, frames.amax(1) + frames.mean(1), atol=0.03, rtol=0.02)

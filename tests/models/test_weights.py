@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel
 
-from tests.conftest import build_tiny, save_tiny, tone
+from tests.conftest import build_tiny, save_tiny
 
 
 def edit(folder: Path, change) -> Path:
@@ -126,13 +126,13 @@ def test_a_configuration_beyond_the_weights_allocates_nothing(tmp_path):
         resource.setrlimit(resource.RLIMIT_AS, limits)
 
 
-def test_sharded_weights(model_type, model, extractor, tmp_path):
+def test_sharded_weights(model, tmp_path):
     model.save_pretrained(tmp_path, max_shard_size="10KB")
     shards = sorted(tmp_path.glob("*.safetensors"))
     assert len(shards) > 1
-    inputs = extractor(tone(2), sampling_rate=16000, return_tensors="pt")
     for load in loaders(model):
-        assert torch.equal(load(tmp_path)(**inputs).pooler_output, model(**inputs).pooler_output)
+        loaded = load(tmp_path).state_dict()
+        assert all(torch.equal(loaded[name], weight) for name, weight in model.state_dict().items())
     weights = load_file(shards[-1])
     name = next(name for name, weight in weights.items() if weight.is_floating_point())
     save_file({**weights, name: weights[name].to(torch.int8)}, shards[-1], metadata={"format": "pt"})
