@@ -100,6 +100,6 @@ def _run_parts(
     total = None if job.recordings_in_part is None else len(parts) * job.recordings_in_part
     with tqdm(total=total, desc=f"Embedding on {device}", unit=" recordings", position=position) as bar:
         busy = [part for part in parts if job.run_part(part, retry_failed, on_prepared=bar.update) is None]
-        # Again, as another process may have only looked at them, or has died.
+        # Again: the process that had them may have died since.
         for part in [*busy, *others]:
             job.run_part(part, on_prepared=bar.update)
