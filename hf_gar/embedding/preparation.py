@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -149,7 +150,7 @@ class ProcessPool:
             collate_fn=_unchanged,  # arrays go through pipes: shared memory is small in many containers
             num_workers=workers,
             prefetch_factor=PREFETCHED,
-            worker_init_fn=_start_worker,
+            worker_init_fn=partial(_start_worker, os.getpid()),
         )
         with _stop_signals_wait():  # a loader that is stopped while it starts its processes prints an error of its own
             windows = iter(loader)
@@ -191,11 +192,12 @@ def _unchanged(item: Any) -> Any:
     return item
 
 
-def _start_worker(worker: int) -> None:
+def _start_worker(parent: int, worker: int) -> None:
     # Ctrl-C is for the main process, which ends its workers with SIGTERM.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    # Not os.getppid(): a parent that has ended by now is no longer the one that it gives.
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     give_way()
 
 
