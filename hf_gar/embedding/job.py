@@ -14,6 +14,7 @@ import datasets
 from hf_gar.embedding.embedder import AudioEmbedder
 from hf_gar.embedding.job_folder import (
     JOB_FILE,
+    LOCK_TIMEOUT_S,
     LOCKS,
     PartInfo,
     part_lock,
@@ -57,9 +58,16 @@ class Job:
         return None if rows is None else -(-rows // self.num_parts)
 
     def run_part(
-        self, part: int, retry_failed: bool = False, on_prepared: Callable[[int], object] | None = None
+        self,
+        part: int,
+        retry_failed: bool = False,
+        on_prepared: Callable[[int], object] | None = None,
+        comes_back: bool = False,
     ) -> PartInfo | None:
         """Embed a part that is not there yet; with `retry_failed` also those recordings that failed before.
+
+        A part that is locked is left at once, so that runs which share a job do not wait for each other; a run that
+        `comes_back` to it waits a moment, as somebody may only be looking whether it is locked.
 
         Returns:
             What the part holds; None where another process works on it.
@@ -67,7 +75,7 @@ class Job:
         Raises:
             HfGarError: The part cannot be written, or, in a strict job, a recording cannot be embedded.
         """
-        with part_lock(self.output, part) as is_ours:
+        with part_lock(self.output, part, LOCK_TIMEOUT_S if comes_back else 0) as is_ours:
             if not is_ours:
                 return None
             path = self.part_path(part)

@@ -22,7 +22,7 @@ ERRORS_FILE = "errors.jsonl"
 LOCKS = ".locks"
 # Where a part's metadata says what failed.
 METADATA_KEY = b"hf_gar"
-# Who only looks whether a part is locked holds the lock for a moment: a run waits for that.
+# Who only looks whether a part is locked holds the lock for a moment: a run that comes back to a part waits for that.
 LOCK_TIMEOUT_S = 0.3
 
 
@@ -75,7 +75,7 @@ def part_path(output: Path, part: int, num_parts: int) -> Path:
 
 
 @contextlib.contextmanager
-def part_lock(output: Path, part: int, timeout_s: float = LOCK_TIMEOUT_S) -> Iterator[bool]:
+def part_lock(output: Path, part: int, timeout_s: float = 0) -> Iterator[bool]:
     """Keep other processes from a part while the block runs; gives False where one is working on it."""
     folder = output / LOCKS
     with write_errors(folder):
@@ -166,5 +166,5 @@ def write_errors_file(output: Path) -> None:
 
 
 def _is_locked(output: Path, part: int) -> bool:
-    with part_lock(output, part, timeout_s=0) as is_ours:
+    with part_lock(output, part) as is_ours:
         return not is_ours

@@ -99,7 +99,9 @@ def _run_parts(
     job = replace(job, embedder=job.embedder.replaced(device=device))
     total = None if job.recordings_in_part is None else len(parts) * job.recordings_in_part
     with tqdm(total=total, desc=f"Embedding on {device}", unit=" recordings", position=position) as bar:
-        busy = [part for part in parts if job.run_part(part, retry_failed, on_prepared=bar.update) is None]
-        # Again: the process that had them may have died since.
-        for part in [*busy, *others]:
+        busy = [part for part in parts if job.run_part(part, retry_failed, bar.update) is None]
+        for part in busy:
+            job.run_part(part, retry_failed, bar.update, comes_back=True)
+        # The process that had these may have died since.
+        for part in others:
             job.run_part(part, on_prepared=bar.update)

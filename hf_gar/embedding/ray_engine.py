@@ -108,7 +108,7 @@ def _run(job: Job, parts: Sequence[int], count: int, gpus: float, decoders: int,
                 bar.update(1)
             if waiting:
                 part = waiting.popleft()
-                running[worker.run_part.remote(shared_job, part, decoders, retry_failed)] = worker, part
+                running[worker.run_part.remote(shared_job, part, decoders, retry_failed, part in busy)] = worker, part
 
 
 class _Worker:
@@ -124,12 +124,12 @@ class _Worker:
         """Answers when the actor has started."""
         return True
 
-    def run_part(self, job: Job, part: int, decoders: int, retry_failed: bool) -> bool:
+    def run_part(self, job: Job, part: int, decoders: int, retry_failed: bool, comes_back: bool) -> bool:
         """Whether the part is done; if not, another run works on it."""
         if self.job is None:  # the model and the decoders are started with the first part, and kept
             device = "cuda" if ray.get_gpu_ids() else "cpu"
             self.job = replace(job, embedder=job.embedder.replaced(device=device, pool=_Decoders(decoders)))
-        return self.job.run_part(part, retry_failed) is not None
+        return self.job.run_part(part, retry_failed, comes_back=comes_back) is not None
 
 
 class _Decoders:

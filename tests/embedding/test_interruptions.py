@@ -144,7 +144,7 @@ sys.exit(hf_gar.cli.main(sys.argv[1:]))
 
 def test_two_runs_at_once_share_the_parts(table, repository, tmp_path):
     output = tmp_path / "shared"
-    options = command(table, repository, output, "--num-parts", 4)[3:]  # each takes longer than a lock is waited for
+    options = command(table, repository, output, "--num-parts", 8)[3:]
     pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
     both = [subprocess.Popen([sys.executable, "-c", WAITING, *options], text=True, **pipes) for _ in range(2)]
     assert [process.stdout.readline() for process in both] == ["ready\n"] * 2
@@ -161,7 +161,7 @@ def test_two_runs_at_once_share_the_parts(table, repository, tmp_path):
         _, errors = process.communicate()
         # One may end while the other is at its last part.
         assert process.returncode == 0 or "Left to another run, which works on them: parts" in errors, errors
-    embed_job([table], repository, tmp_path / "alone", num_parts=4)
+    embed_job([table], repository, tmp_path / "alone", num_parts=8)
     assert_same_job(output, tmp_path / "alone")
 
 
