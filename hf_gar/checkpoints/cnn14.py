@@ -13,8 +13,8 @@ from hf_gar.models.log_mel import slaney_mel_filters
 
 # By the length of the Fourier transform, which tells the published networks apart: their feature extractors' arguments.
 FRONT_ENDS: dict[int, dict[str, Any]] = {
-    512: {"sampling_rate": 16000, "n_fft": 512, "window_length": 512, "hop_length": 160, "frequency_max": 8000.0},
-    1024: {"sampling_rate": 32000, "n_fft": 1024, "window_length": 1024, "hop_length": 320, "frequency_max": 14000.0},
+    512: {"sampling_rate": 16000, "n_fft": 512, "win_length": 512, "hop_length": 160, "frequency_max": 8000.0},
+    1024: {"sampling_rate": 32000, "n_fft": 1024, "win_length": 1024, "hop_length": 320, "frequency_max": 14000.0},
 }
 MEL_FILTERS = "logmel_extractor.melW"
 STFT = "spectrogram_extractor.stft.conv_real.weight"

@@ -10,6 +10,7 @@ import datasets
 import torch
 
 from hf_gar.embedding.crop import Crop
+from hf_gar.embedding.file_names import escape
 from hf_gar.embedding.preparation import Preparation, ProcessPool, Unreadable, WorkerPool
 from hf_gar.embedding.window_batch import Embedding, WindowBatch
 from hf_gar.errors import HfGarError
@@ -144,15 +145,26 @@ class AudioEmbedder:
         # A process that unpickles this loads its own model; and `datasets` hashes the pickle.
         return {**self.__dict__, "_model": None}
 
-    def __call__(self, batch: dict[str, list], rank: int | None = None) -> dict[str, list]:
-        """Embed the recordings of a batch of rows; `rank` is the process, where `map` runs `with_rank`."""
+    def __call__(
+        self, batch: dict[str, list], rank: int | None = None, on_prepared: Callable[[int], object] | None = None
+    ) -> dict[str, list]:
+        """Embed the recordings of a batch of rows, whose crops depend on their column "split", if they have one.
+
+        Args:
+            batch: The rows, column by column.
+            rank: The process, where `map` runs `with_rank`.
+            on_prepared: As of `embed`.
+
+        Returns:
+            The columns that are added.
+        """
         if self.audio_column not in batch:
             raise HfGarError(
                 f"There is no column {self.audio_column!r} to embed, only {', '.join(map(repr, batch))}. "
                 "Name the one with the recordings as audio_column."
             )
         splits = batch.get("split", [None] * len(batch[self.audio_column]))
-        results = self.embed(batch[self.audio_column], rank, splits)
+        results = self.embed(batch[self.audio_column], rank, splits, on_prepared)
         done = [result if isinstance(result, Embedding) else None for result in results]
         columns: dict[str, list] = {
             "embedding": [result and result.clip for result in done],
@@ -162,7 +174,7 @@ class AudioEmbedder:
             columns["frame_embeddings"] = [result and result.frames for result in done]
             columns["frame_times"] = [result and result.frame_times for result in done]
         if self.on_error == "record":
-            columns["error"] = [None if isinstance(result, Embedding) else str(result) for result in results]
+            columns["error"] = [None if isinstance(result, Embedding) else escape(str(result)) for result in results]
         return columns
 
     def embed(

@@ -2,8 +2,6 @@
 
 import itertools
 import json
-import os
-import stat
 import tarfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
@@ -18,11 +16,9 @@ import pyarrow.parquet as pq
 
 from hf_gar.embedding.dataset import TEXT
 from hf_gar.embedding.embedder import AudioEmbedder
-from hf_gar.embedding.file_names import escape, unescape
 from hf_gar.embedding.job_folder import METADATA_KEY, Failure, PartInfo, read_part_info
 from hf_gar.embedding.tables import FILE_NAME
 from hf_gar.embedding.tars import KEY
-from hf_gar.embedding.window_batch import Embedding
 from hf_gar.errors import HfGarError
 from hf_gar.files import replace_when_whole
 from hf_gar.hub_errors import TRANSPORT_ERROR
@@ -38,7 +34,6 @@ NAME_COLUMNS = (FILE_NAME, KEY)
 ARRAY_COLUMNS = ("embedding", "frame_embeddings", "frame_times")
 # Columns that are not stored: each recording's row in the part, its name, and why it could not be embedded.
 ROW, NAME, REASON = "__hf_gar_row__", "__hf_gar_name__", "__hf_gar_reason__"
-NO_PATH = "has no path to a recording, counting rows from 0. Give it one, or remove it."
 
 
 def write_part(
@@ -165,64 +160,18 @@ def _tables(rows: datasets.Dataset | datasets.IterableDataset, at_once: int) -> 
 
 
 def _embed_table(table: pa.Table, embedder: AudioEmbedder, on_prepared: Callable[[int], object] | None) -> pa.Table:
-    sources = table[embedder.audio_column].to_pylist()
-    reasons = [_why_not_to_open(source) for source in sources]
-    opened = [index for index, reason in enumerate(reasons) if reason is None]
-    splits = table["split"].to_pylist() if "split" in table.column_names else None
-    embedded: list[Embedding | None] = [None] * len(sources)
-    results = embedder.embed(
-        [sources[index] for index in opened],
-        splits=splits and [splits[index] for index in opened],
-        on_prepared=on_prepared,
-    )
-    for index, result in zip(opened, results, strict=True):
-        if isinstance(result, Embedding):
-            embedded[index] = result
-        else:
-            reasons[index] = escape(str(result))
-    if on_prepared is not None:
-        on_prepared(len(sources) - len(opened))
+    batch = table.select([name for name in (embedder.audio_column, "split") if name in table.column_names]).to_pydict()
+    added = embedder(batch, on_prepared=on_prepared)
+    types = embedder.output_features(datasets.Features()).arrow_schema
     named_by = next((name for name in NAME_COLUMNS if name in table.column_names), None)
-    names = map(_path, sources) if named_by is None else table[named_by].to_pylist()
-    columns = _columns(embedded, embedder)
-    columns[NAME] = pa.array([None if name in (None, "") else str(name) for name in names], pa.string())
-    columns[REASON] = pa.array(reasons, pa.string())
+    names = map(_path, batch[embedder.audio_column]) if named_by is None else table[named_by].to_pylist()
     table = table.drop_columns([embedder.audio_column])
-    for name, column in columns.items():
-        table = table.append_column(name, column)
-    return table
-
-
-def _why_not_to_open(source: Any) -> str | None:
-    """Why a recording cannot be embedded, where that shows before it is opened."""
-    parts = source if isinstance(source, dict) else {"path": source}
-    if parts.get("error"):  # the source's own
-        return parts["error"]
-    if any(parts.get(name) is not None for name in ("bytes", "array", "raw")):
-        return None
-    path = parts.get("path")
-    if path is None or (isinstance(path, str) and not path):
-        return NO_PATH
-    return _why_no_file(path) if isinstance(path, str) else None
-
-
-def _why_no_file(path: str) -> str | None:
-    """What stands where a file should; None for a file, and for nothing, which those that open it tell about."""
-    name = unescape(path)
-    try:
-        mode = os.stat(name).st_mode  # noqa: PTH116 - any text is a path
-    except (OSError, ValueError):
-        if not os.path.islink(name):  # noqa: PTH114
-            return None
-        target = escape(os.readlink(name))  # noqa: PTH115
-        return (
-            f"{path} is a link to {target}, which leads nowhere. Fetch what it links to (git-annex: `git annex get`), "
-            "or remove it."
-        )
-    if stat.S_ISREG(mode):
-        return None
-    kind = "folder" if stat.S_ISDIR(mode) else "pipe, socket or device"
-    return f"{path} is a {kind}, not a file. Rename or remove it."
+    for name, values in added.items():
+        # Arrow takes arrays of one dimension: frames are lists of those.
+        rows = [list(value) if isinstance(value, np.ndarray) and value.ndim == 2 else value for value in values]
+        table = table.append_column(REASON if name == "error" else name, pa.array(rows, types.field(name).type))
+    named = [None if name in (None, "") else str(name) for name in names]
+    return table.append_column(NAME, pa.array(named, pa.string()))
 
 
 def _with_names(table: pa.Table, numbers: list[int], first_row: int | None) -> pa.Table:
@@ -232,36 +181,13 @@ def _with_names(table: pa.Table, numbers: list[int], first_row: int | None) -> p
         for number in numbers
     ]
     names = [name or row for name, row in zip(table[NAME].to_pylist(), rows, strict=True)]
-    reasons = [
-        f"{row[0].upper()}{row[1:]} {reason}" if reason == NO_PATH else reason
-        for row, reason in zip(rows, table[REASON].to_pylist(), strict=True)
-    ]
-    table = table.drop_columns([NAME, REASON])
-    added = {ROW: pa.array(numbers, pa.int64()), NAME: pa.array(names), REASON: pa.array(reasons, pa.string())}
+    table = table.drop_columns([NAME])
+    added = {ROW: pa.array(numbers, pa.int64()), NAME: pa.array(names)}
     if FILE_NAME not in table.column_names:
         added[FILE_NAME] = added[NAME]
     for name, column in added.items():
         table = table.append_column(name, column)
     return table
-
-
-def _columns(results: list[Embedding | None], embedder: AudioEmbedder) -> dict[str, pa.Array]:
-    """The embeddings as Arrow arrays, made of whole blocks of floats; zeros where there is none."""
-    size = embedder.config.embedding_size
-    nothing = np.zeros(size, np.float32)
-    clips = np.concatenate([nothing if result is None else result.clip for result in results])
-    columns = {
-        "embedding": pa.FixedSizeListArray.from_arrays(pa.array(clips), size),
-        "duration_s": pa.array([None if result is None else result.duration_s for result in results], pa.float64()),
-    }
-    if embedder.with_frames:
-        frames = [np.empty((0, size), np.float32) if r is None or r.frames is None else r.frames for r in results]
-        times = [np.empty(0) if r is None or r.frame_times is None else r.frame_times for r in results]
-        offsets = pa.array(np.cumsum([0, *map(len, frames)]), pa.int32())
-        values = pa.FixedSizeListArray.from_arrays(pa.array(np.concatenate(frames).ravel()), size)
-        columns["frame_embeddings"] = pa.ListArray.from_arrays(offsets, values)
-        columns["frame_times"] = pa.ListArray.from_arrays(offsets, pa.array(np.concatenate(times)))
-    return columns
 
 
 def _failures(table: pa.Table, strict: bool) -> list[Failure]:

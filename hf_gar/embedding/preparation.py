@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import stat
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -15,10 +16,10 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from hf_gar.embedding.crop import Crop
-from hf_gar.embedding.file_names import unescape_source
+from hf_gar.embedding.file_names import escape, unescape, unescape_source
 from hf_gar.errors import HfGarError
 from hf_gar.models import FusionFeatureExtractor
-from hf_gar.models.audio_loading import AudioError, check_samples, open_recording, resample
+from hf_gar.models.audio_loading import AudioError, open_recording, read_samples
 from hf_gar.models.windows import split_windows
 
 # How many windows each worker process keeps ready.
@@ -28,6 +29,7 @@ DEAD_WORKER = "DataLoader worker (pid"
 KILLED = "killed by signal: Killed"
 # A model has at most so many processes that decode for it, by default.
 MAX_DECODERS = 8
+NO_PATH = "There is no path to a recording. Give it one, or remove the row."
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -59,13 +61,45 @@ def read_blocks(
     source: Any, sampling_rate: int, crop: Crop | None, split: str | None
 ) -> tuple[str, Iterator[np.ndarray]]:
     """A recording's name, and its samples at a rate in Hz, block by block, or cropped, as one."""
+    refuse_what_is_no_file(source)
     recording = open_recording(unescape_source(source))
-    blocks = resample(recording, sampling_rate)
+    blocks = read_samples(recording, sampling_rate)
     if crop is not None:
-        waveform = np.concatenate([np.empty(0, np.float32), *blocks])
-        check_samples(waveform, recording.name)  # before it is padded
-        blocks = iter([crop.apply(waveform, sampling_rate, split, recording.name)])
+        blocks = iter([crop.apply(np.concatenate(list(blocks)), sampling_rate, split, recording.name)])
     return recording.name, blocks
+
+
+def refuse_what_is_no_file(source: Any) -> None:
+    """Raise an AudioError for what stands where a recording should, in a dataset: an error of the source's own,
+    nothing, or a path that leads to no file.
+    """
+    parts = source if isinstance(source, dict) else {"path": source}
+    if parts.get("error"):
+        raise AudioError(parts["error"])
+    if any(parts.get(name) is not None for name in ("bytes", "array", "raw")):
+        return
+    path = parts.get("path")
+    if path is None or (isinstance(path, str) and not path):
+        raise AudioError(NO_PATH)
+    if isinstance(path, str):
+        _refuse_links_and_folders(path)
+
+
+def _refuse_links_and_folders(path: str) -> None:
+    name = unescape(path)
+    try:
+        mode = os.stat(name).st_mode  # noqa: PTH116 - any text is a path
+    except (OSError, ValueError):  # that there is nothing, whoever opens it says
+        if not os.path.islink(name):  # noqa: PTH114
+            return
+        target = escape(os.readlink(name))  # noqa: PTH115
+        raise AudioError(
+            f"{path} is a link to {target}, which leads nowhere. Fetch what it links to (git-annex: `git annex get`), "
+            "or remove it."
+        ) from None
+    if not stat.S_ISREG(mode):
+        kind = "folder" if stat.S_ISDIR(mode) else "pipe, socket or device"
+        raise AudioError(f"{path} is a {kind}, not a file. Rename or remove it.")
 
 
 class Preparation(IterableDataset):
@@ -102,13 +136,11 @@ class Preparation(IterableDataset):
         split = None if self.splits is None else self.splits[index]
         name, blocks = read_blocks(self.sources[index], rate, self.crop, split)
         for number, window in enumerate(split_windows(blocks, self.feature_extractor)):
-            check_samples(window.waveform, name)
-            features = self.feature_extractor(window.waveform, sampling_rate=rate, return_tensors="np")
-            length = int(features["attention_mask"][0].sum())  # what is padded after that is padded batch by batch
+            (spectrogram,) = self.feature_extractor.spectrograms([window.waveform])
             yield PreparedWindow(
                 recording=index,
                 number=number,
-                spectrogram=features["input_features"][0, :length],
+                spectrogram=spectrogram,
                 first=window.first,
                 stop=window.stop,
                 num_samples=window.num_samples,

@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from transformers import BatchFeature
 
 from hf_gar.embedding.preparation import PreparedWindow
 from hf_gar.errors import HfGarError
 from hf_gar.models import FusionFeatureExtractor, FusionModel
+from hf_gar.models.fusion import span_mask
 
 # Audio that passes through the model at a time, padding included: bounds the memory that it takes.
 SECONDS_AT_ONCE = 80.0
@@ -145,16 +145,11 @@ class WindowBatch:
 
     def _forward(self, windows: list[PreparedWindow]) -> list[_Piece]:
         inputs = self.feature_extractor.pad(
-            BatchFeature({"input_features": [window.spectrogram for window in windows]}),
-            padding=True if self.feature_extractor.max_length is None else "max_length",
-            max_length=self.feature_extractor.max_length,
-            return_tensors="pt",
+            {"input_features": [window.spectrogram for window in windows]}, return_tensors="pt"
         )
         with torch.inference_mode():
             outputs = self.model(**inputs.to(self.model.device))
-            own_frames = torch.zeros_like(outputs.frame_mask)
-            for index, window in enumerate(windows):
-                own_frames[index, window.first : window.stop] = True
+            own_frames = span_mask([(window.first, window.stop) for window in windows], outputs.frame_mask)
             summaries = self.model.pooling.summarize(outputs.last_hidden_state, outputs.pooler_output, own_frames).cpu()
         return [
             _Piece(

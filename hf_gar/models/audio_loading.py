@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 
 from .audio_integrity import DamageError, check_structure, mpg123_errors
 
@@ -31,6 +32,8 @@ CUT_CHUNK = re.compile(r"^\s*(?:data|SSND) : (\d+) \(should be (\d+)\)", re.MULT
 # Programs that write to a pipe cannot know the length: they leave a chunk size near one of the largest possible ones.
 UNKNOWN_CHUNK_SIZE = 0x7FFFF000
 UNRECOGNISED_FORMAT, SYSTEM_ERROR = 1, 2  # libsndfile's error codes
+# A bare array of more channels than stereo's could be a batch of clips.
+MAX_BARE_CHANNELS = 2
 # +40 dB over full scale: no recording is so loud, but samples of 8 or 16 bits that were not divided are.
 LARGEST_PEAK = 100.0
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
@@ -55,7 +58,8 @@ def load_audio(source: Any, sampling_rate: int) -> np.ndarray:
     Args:
         source: A path, an http(s) URL, the bytes of an audio file, a waveform that already has `sampling_rate`, a
             dictionary with "array" or "raw" and "sampling_rate" or with "bytes" or "path", or a torchcodec
-            `AudioDecoder`. Waveforms are floats in [-1, 1] of shape (samples,) or (channels, samples).
+            `AudioDecoder`. Waveforms are floats in [-1, 1] of shape (samples,) or (channels, samples); more than two
+            channels have to come as a dictionary, as they could be a batch of clips otherwise.
         sampling_rate: The rate to resample to, in Hz.
 
     Returns:
@@ -67,10 +71,7 @@ def load_audio(source: Any, sampling_rate: int) -> np.ndarray:
         ImportError: It takes a library that is not installed.
     """
     recording = open_recording(source)
-    blocks = list(resample(recording, sampling_rate))
-    waveform = np.concatenate(blocks) if blocks else np.empty(0, np.float32)
-    check_samples(waveform, recording.name)
-    return waveform
+    return np.concatenate(list(read_samples(recording, sampling_rate)))
 
 
 def open_recording(source: Any) -> Recording:
@@ -88,7 +89,27 @@ def open_recording(source: Any) -> Recording:
         return _open_dictionary(source)
     if hasattr(source, "get_all_samples"):
         return _open_decoder(source, str(getattr(source.metadata, "path", None) or "a recording"))
-    return Recording("the waveform", None, iter([mix_to_mono(source, "the waveform")]))
+    name = "the waveform"
+    if isinstance(source, (int, float, np.number)):
+        raise AudioError(
+            "A recording is a single number: a list is taken for several recordings. Pass a waveform as a NumPy array."
+        )
+    if is_rate_and_samples(source):
+        raise AudioError(
+            f'{name} is a pair, perhaps of a rate and samples. Pass it as {{"sampling_rate": rate, "array": samples}}.'
+        )
+    waveform = as_float_array(source, name)
+    if waveform.ndim == 2 and MAX_BARE_CHANNELS < waveform.shape[0] <= waveform.shape[1]:
+        raise AudioError(
+            f"{name} has the shape {waveform.shape}, which could be a batch of {len(waveform)} clips or as many "
+            'channels of one. Pass clips as a list, and channels as {"array": waveform, "sampling_rate": rate}.'
+        )
+    return Recording(name, None, iter([mix_to_mono(waveform, name)]))
+
+
+def is_rate_and_samples(source: Any) -> bool:
+    """Whether something is a pair of a rate in Hz and samples, as Gradio and scipy.io.wavfile give it."""
+    return isinstance(source, (list, tuple)) and len(source) == 2 and isinstance(source[0], (int, np.integer))
 
 
 def mix_to_mono(waveform: Any, name: str) -> np.ndarray:
@@ -106,10 +127,12 @@ def mix_to_mono(waveform: Any, name: str) -> np.ndarray:
 
 def as_float_array(waveform: Any, name: str) -> np.ndarray:
     """A waveform (array, tensor or list of floats) as a float32 array; an AudioError for anything else."""
-    if hasattr(waveform, "detach"):
+    if isinstance(waveform, torch.Tensor):
         waveform = waveform.detach().cpu().float().numpy()
     if waveform is None or isinstance(waveform, (str, bytes, dict)):
         raise AudioError(f"{name} is {_describe(waveform)}, not a waveform. Decode it first, with `load_audio`.")
+    if hasattr(waveform, "read"):
+        raise AudioError(f"{name} is an open file. Pass its path, or its bytes: `file.read()`.")
     try:
         array = np.asarray(waveform)
     except ValueError as error:
@@ -147,18 +170,38 @@ def check_embedding(embedding: np.ndarray, name: str) -> None:
         )
 
 
-def resample(recording: Recording, sampling_rate: int) -> Iterator[np.ndarray]:
-    """Yield the recording's blocks at another rate (in Hz), with soxr's high quality."""
-    if recording.sampling_rate in (None, sampling_rate):
-        yield from recording.blocks
-        return
+def read_samples(recording: Recording, sampling_rate: int) -> Iterator[np.ndarray]:
+    """Yield the recording's blocks, each (samples,), checked, at a rate in Hz.
+
+    Raises:
+        AudioError: The recording is empty, or has samples that are not finite or far outside [-1, 1].
+        ImportError: Resampling takes soxr, which is not installed.
+    """
+    blocks = _checked(recording)
+    yield from (
+        blocks if recording.sampling_rate in (None, sampling_rate) else _resample(recording, blocks, sampling_rate)
+    )
+
+
+def _checked(recording: Recording) -> Iterator[np.ndarray]:
+    is_empty = True
+    for block in recording.blocks:
+        check_samples(block, recording.name)
+        is_empty = False
+        yield block
+    if is_empty:
+        check_samples(np.empty(0, np.float32), recording.name)
+
+
+def _resample(recording: Recording, blocks: Iterator[np.ndarray], sampling_rate: int) -> Iterator[np.ndarray]:
+    """Yield blocks at another rate, with soxr's high quality."""
     if soxr is None:
         raise ImportError(
             f"{recording.name} has {recording.sampling_rate} Hz, but {sampling_rate} Hz are needed, and resampling "
             "takes soxr: pip install soxr"
         )
     stream = soxr.ResampleStream(recording.sampling_rate, sampling_rate, num_channels=1, dtype="float32", quality="HQ")
-    for block in recording.blocks:
+    for block in blocks:
         yield stream.resample_chunk(np.ascontiguousarray(block))
     yield stream.resample_chunk(np.empty(0, np.float32), last=True)
 

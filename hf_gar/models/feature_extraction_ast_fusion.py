@@ -1,7 +1,5 @@
 """AST-Fusion's feature extractor."""
 
-from collections.abc import Sequence
-
 import torch
 
 # Those marked F401 are needed by the others: of a local folder, transformers 4 copies only what a file names itself.
@@ -18,7 +16,7 @@ class ASTFusionFeatureExtractor(FusionFeatureExtractor):
     """AST's Kaldi filter banks, padded with zeros to `max_length` and normalised by (x - mean) / (2 std).
 
     Args:
-        feature_size, sampling_rate, n_fft, window_length, hop_length, frequency_min, frequency_max: As in
+        feature_size, sampling_rate, n_fft, win_length, hop_length, frequency_min, frequency_max: As in
             `FusionFeatureExtractor`.
         max_length: The length to pad to, in spectrogram frames: the model's.
         mean: Of the filter banks, by default AudioSet's. The paper's evaluation takes each task's own, which
@@ -43,7 +41,7 @@ class ASTFusionFeatureExtractor(FusionFeatureExtractor):
         feature_size: int = 128,
         sampling_rate: int = 16000,
         n_fft: int = 512,
-        window_length: int = 400,
+        win_length: int = 400,
         hop_length: int = 160,
         frequency_min: float = 20.0,
         frequency_max: float = 8000.0,
@@ -57,14 +55,14 @@ class ASTFusionFeatureExtractor(FusionFeatureExtractor):
         # Filter banks are padded with zeros and then normalised.
         kwargs["padding_value"] = -mean / (2 * std)
         super().__init__(
-            feature_size, sampling_rate, n_fft, window_length, hop_length, frequency_min, frequency_max, **kwargs
+            feature_size, sampling_rate, n_fft, win_length, hop_length, frequency_min, frequency_max, **kwargs
         )
         self.max_length = max_length
         count_patches(feature_size, max_length)  # raises where they are too many
 
     @property
     def minimum_samples(self) -> int:
-        return self.window_length
+        return self.win_length
 
     @property
     def window_frames(self) -> int:
@@ -72,19 +70,15 @@ class ASTFusionFeatureExtractor(FusionFeatureExtractor):
 
     @property
     def max_samples(self) -> int:
-        return (self.max_length - 1) * self.hop_length + self.window_length
+        return (self.max_length - 1) * self.hop_length + self.win_length
 
     @property
     def window_tail(self) -> int:
         return self.max_samples - self.window_frames * self.frame_samples
 
     def num_frames(self, num_samples: int) -> int:
-        mel_frames = 1 + (max(num_samples, self.minimum_samples) - self.window_length) // self.hop_length
+        mel_frames = 1 + (max(num_samples, self.minimum_samples) - self.win_length) // self.hop_length
         return max(1, patches(mel_frames))
 
-    def log_mel(self, waveforms: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        return [(clip - self.mean) / (2 * self.std) for clip in self.filter_bank(waveforms)]
-
-    def filter_bank(self, waveforms: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        """The filter banks (time, mel) of waveforms (samples,), before normalisation."""
-        return kaldi_filter_bank(waveforms, self.front_end)
+    def log_mel(self, waveform: torch.Tensor) -> torch.Tensor:
+        return (kaldi_filter_bank(waveform, self.front_end) - self.mean) / (2 * self.std)

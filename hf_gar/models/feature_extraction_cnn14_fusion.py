@@ -1,7 +1,5 @@
 """CNN14-Fusion's feature extractor."""
 
-from collections.abc import Sequence
-
 import torch
 
 # Those marked F401 are needed by the others: of a local folder, transformers 4 copies only what a file names itself.
@@ -32,14 +30,14 @@ class Cnn14FusionFeatureExtractor(FusionFeatureExtractor):
         feature_size: int = 64,
         sampling_rate: int = 16000,
         n_fft: int = 512,
-        window_length: int = 512,
+        win_length: int = 512,
         hop_length: int = 160,
         frequency_min: float = 50.0,
         frequency_max: float = 8000.0,
         **kwargs,
     ):
         super().__init__(
-            feature_size, sampling_rate, n_fft, window_length, hop_length, frequency_min, frequency_max, **kwargs
+            feature_size, sampling_rate, n_fft, win_length, hop_length, frequency_min, frequency_max, **kwargs
         )
 
     @property
@@ -58,5 +56,5 @@ class Cnn14FusionFeatureExtractor(FusionFeatureExtractor):
     def num_frames(self, num_samples: int) -> int:
         return (1 + max(num_samples, self.minimum_samples) // self.hop_length) // MEL_FRAMES_PER_FRAME
 
-    def log_mel(self, waveforms: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        return cnn14_log_mel(waveforms, self.front_end)
+    def log_mel(self, waveform: torch.Tensor) -> torch.Tensor:
+        return cnn14_log_mel(waveform, self.front_end)

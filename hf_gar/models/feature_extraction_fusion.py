@@ -1,6 +1,6 @@
-"""What the feature extractors of the three fusion models share: checks, batches, padding, frame times."""
+"""What the feature extractors of the three fusion models share: checks, spectrograms, padding, frame times."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from .configuration_fusion import (
     FusionConfig,
     refuse_replacements,
 )
-from .log_mel import FrontEnd
+from .log_mel import FrontEnd, one_thread
 
 logger = logging.get_logger(__name__)
 
@@ -37,7 +37,7 @@ class FusionFeatureExtractor(CheckedFields, SequenceFeatureExtractor):
         feature_size: The number of mel bins.
         sampling_rate: In Hz.
         n_fft: The length of the Fourier transform, in samples.
-        window_length: The length of a spectrogram frame, in samples.
+        win_length: The length of a spectrogram frame, in samples.
         hop_length: From one spectrogram frame to the next, in samples.
         frequency_min: The lower edge of the mel filters, in Hz.
         frequency_max: The upper edge of the mel filters, in Hz.
@@ -53,7 +53,7 @@ class FusionFeatureExtractor(CheckedFields, SequenceFeatureExtractor):
         "feature_size": Field(1, MAX_MEL_BINS),
         "sampling_rate": SAMPLING_RATE,
         "n_fft": Field(16, 16_384),
-        "window_length": Field(16, 16_384),
+        "win_length": Field(16, 16_384),
         "hop_length": HOP_LENGTH,
         "frequency_min": FREQUENCY,
         "frequency_max": FREQUENCY,
@@ -64,8 +64,7 @@ class FusionFeatureExtractor(CheckedFields, SequenceFeatureExtractor):
 
     # Where the network has an input of a fixed length: that length, in mel frames.
     max_length: int | None = None
-    # Whether spectrograms are normalised by the statistics of a dataset: then there are the fields `mean` and `std`,
-    # and `filter_bank` gives spectrograms before the normalisation.
+    # Whether spectrograms are normalised by the statistics of a dataset, (x - mean) / (2 std), its fields.
     is_normalized_by_statistics = False
     # Of a frame embedding: the mel frames from one to the next, and those that it is made of.
     mel_frames_per_frame: int
@@ -78,7 +77,7 @@ class FusionFeatureExtractor(CheckedFields, SequenceFeatureExtractor):
         feature_size: int,
         sampling_rate: int,
         n_fft: int,
-        window_length: int,
+        win_length: int,
         hop_length: int,
         frequency_min: float,
         frequency_max: float,
@@ -97,7 +96,7 @@ class FusionFeatureExtractor(CheckedFields, SequenceFeatureExtractor):
                 raise ValueError(f"{name} has to be {value!r}, not {kwargs[name]!r}: the models rely on it.")
         super().__init__(feature_size, sampling_rate, padding_value, **kwargs)
         self.n_fft = n_fft
-        self.window_length = window_length
+        self.win_length = win_length
         self.hop_length = hop_length
         self.frequency_min = frequency_min
         self.frequency_max = frequency_max
@@ -105,9 +104,9 @@ class FusionFeatureExtractor(CheckedFields, SequenceFeatureExtractor):
 
     def _check_front_end(self) -> None:
         """Raise a ValueError where fields do not fit each other; each alone is checked when it is set."""
-        if not self.hop_length <= self.window_length <= self.n_fft:
+        if not self.hop_length <= self.win_length <= self.n_fft:
             raise ValueError(
-                f"window_length={self.window_length} has to be from hop_length={self.hop_length} to n_fft={self.n_fft}."
+                f"win_length={self.win_length} has to be from hop_length={self.hop_length} to n_fft={self.n_fft}."
             )
         if not self.frequency_min < self.frequency_max <= self.sampling_rate / 2:
             raise ValueError(
@@ -121,15 +120,15 @@ class FusionFeatureExtractor(CheckedFields, SequenceFeatureExtractor):
         return FrontEnd(
             sampling_rate=self.sampling_rate,
             n_fft=self.n_fft,
-            window_length=self.window_length,
+            win_length=self.win_length,
             hop_length=self.hop_length,
             num_mel_bins=self.feature_size,
             frequency_min=self.frequency_min,
             frequency_max=self.frequency_max,
         )
 
-    def log_mel(self, waveforms: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        """The spectrogram (time, mel) of each waveform (samples,), each at least `minimum_samples` long."""
+    def log_mel(self, waveform: torch.Tensor) -> torch.Tensor:
+        """The spectrogram (time, mel) of a waveform (samples,) that is at least `minimum_samples` long."""
         raise NotImplementedError(f"{type(self).__name__} has to define log_mel.")
 
     @property
@@ -140,7 +139,7 @@ class FusionFeatureExtractor(CheckedFields, SequenceFeatureExtractor):
     @property
     def first_mel_frame_centre(self) -> int:
         """Where the first mel frame's window has its centre, in samples: half a window in, where nothing is padded."""
-        return self.window_length // 2
+        return self.win_length // 2
 
     @property
     def window_frames(self) -> int:
@@ -192,11 +191,22 @@ class FusionFeatureExtractor(CheckedFields, SequenceFeatureExtractor):
         if self.max_length is not None:
             self.max_length = config.max_length
 
+    def spectrograms(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """The spectrogram (time, mel) of each waveform (samples,), which is not empty and finite; nothing is padded
+        but waveforms that are shorter than the network takes.
+        """
+        with one_thread():
+            return [self._spectrogram(waveform) for waveform in waveforms]
+
+    def _spectrogram(self, waveform: np.ndarray) -> np.ndarray:
+        shortfall = max(0, self.minimum_samples - len(waveform))
+        return self.log_mel(torch.from_numpy(np.pad(waveform, (0, shortfall)))).numpy()
+
     def __call__(
         self,
         audio: np.ndarray | torch.Tensor | Sequence[float] | Sequence[np.ndarray] | Sequence[torch.Tensor],
         sampling_rate: int | None = None,
-        padding: bool | str | PaddingStrategy | None = None,
+        padding: bool | str | PaddingStrategy = True,
         max_length: int | None = None,
         truncation: bool = False,
         pad_to_multiple_of: int | None = None,
@@ -206,18 +216,13 @@ class FusionFeatureExtractor(CheckedFields, SequenceFeatureExtractor):
         """Compute the model's inputs.
 
         Args:
-            audio: One mono waveform (samples,) or a list of them: floats in [-1, 1].
+            audio: One mono waveform (samples,), or a batch: a list of them, or an array (batch, samples). Floats in
+                [-1, 1].
             sampling_rate: The rate of `audio`, in Hz. Pass it: another rate than the model's is then refused.
-            padding: As in transformers: True or "longest", "max_length", or False. By default "max_length" where the
-                network has an input of a fixed length, and "longest" elsewhere.
-            max_length: For padding and truncation, in spectrogram frames; by default that of the network.
-            truncation: Cut spectrograms to `max_length`. Without it, longer ones are an error.
-            pad_to_multiple_of: Pad the time to a multiple of this many spectrogram frames.
-            return_attention_mask: Whether to return the mask; by default as the extractor is configured.
-            return_tensors: "pt" or "np".
+            padding, max_length, truncation, pad_to_multiple_of, return_attention_mask, return_tensors: As of `pad`.
 
         Returns:
-            `input_features` (batch, time, mel) and `attention_mask` (batch, time), 1 for a clip's own frames.
+            `input_features` (batch, time, mel) and `attention_mask` (batch, time), 1 for a clip's own mel frames.
 
         Raises:
             ValueError: The rate is another one, or a waveform is empty, not finite, not mono, or too long.
@@ -233,14 +238,10 @@ class FusionFeatureExtractor(CheckedFields, SequenceFeatureExtractor):
                 "Resample first, for example with soxr.resample or hf_gar.load_audio, or use the pipeline, which does."
             )
         waveforms = self._as_batch(audio)
-        features = self.log_mel([self._prepare(waveform, name) for waveform, name in waveforms])
-        max_length = self.max_length if max_length is None else max_length
-        if padding is None:
-            padding = True if self.max_length is None else PaddingStrategy.MAX_LENGTH
-        if padding in ("max_length", PaddingStrategy.MAX_LENGTH) and not truncation:
-            self._refuse_longer(features, [name for _, name in waveforms], max_length)
+        for waveform, name in waveforms:
+            check_samples(waveform, name)
         return self.pad(
-            BatchFeature({"input_features": [clip.numpy() for clip in features]}),
+            {"input_features": self.spectrograms([waveform for waveform, _ in waveforms])},
             padding=padding,
             max_length=max_length,
             truncation=truncation,
@@ -249,34 +250,108 @@ class FusionFeatureExtractor(CheckedFields, SequenceFeatureExtractor):
             return_tensors=return_tensors,
         )
 
-    def _refuse_longer(self, features: list[torch.Tensor], names: list[str], max_length: int | None) -> None:
-        for clip, name in zip(features, names, strict=True):
-            if max_length is not None and len(clip) > max_length:
+    def pad(
+        self,
+        processed_features: Mapping[str, Any] | Sequence[Mapping[str, Any]],
+        padding: bool | str | PaddingStrategy = True,
+        max_length: int | None = None,
+        truncation: bool = False,
+        pad_to_multiple_of: int | None = None,
+        return_attention_mask: bool | None = None,
+        return_tensors: str | TensorType | None = None,
+    ) -> BatchFeature:
+        """Bring spectrograms to one length, and tell in a mask which mel frames are a clip's own.
+
+        Args:
+            processed_features: `input_features`, (time, mel) each, and what else there is of each clip, as a mapping of
+                lists or a list of mappings; an `attention_mask` that is there is kept.
+            padding: As in transformers: True or "longest", "max_length", or False. Where the network has an input of a
+                fixed length, the first two are "max_length".
+            max_length: For padding and truncation, in mel frames; by default that of the network.
+            truncation: Cut spectrograms to `max_length`. Without it, longer ones are an error.
+            pad_to_multiple_of: Pad the time to a multiple of this many mel frames.
+            return_attention_mask: Whether to return the mask; by default as the extractor is configured.
+            return_tensors: "pt" or "np"; by default lists of arrays.
+
+        Raises:
+            ValueError: There are no `input_features`, one is longer than `max_length`, or the length to pad to is not
+                known.
+        """
+        columns = _columns_of(processed_features)
+        clips = [np.asarray(clip, np.float32) for clip in columns.pop("input_features")]
+        masks = [np.asarray(mask) for mask in columns.pop("attention_mask", [np.ones(len(clip)) for clip in clips])]
+        max_length = self.max_length if max_length is None else max_length
+        if truncation:
+            if max_length is None:
+                raise ValueError("truncation=True cuts to a max_length in mel frames: pass it.")
+            clips, masks = [clip[:max_length] for clip in clips], [mask[:max_length] for mask in masks]
+        length = self._padded_length([len(clip) for clip in clips], padding, max_length, pad_to_multiple_of)
+        if length is not None:
+            clips = [pad_end(clip, length, self.padding_value) for clip in clips]
+            masks = [pad_end(mask, length, 0) for mask in masks]
+        padded = {"input_features": clips}
+        if self.return_attention_mask if return_attention_mask is None else return_attention_mask:
+            padded["attention_mask"] = [mask.astype(np.int32) for mask in masks]
+        return BatchFeature({**padded, **columns}, tensor_type=return_tensors)
+
+    def _padded_length(
+        self,
+        lengths: list[int],
+        padding: bool | str | PaddingStrategy,
+        max_length: int | None,
+        pad_to_multiple_of: int | None,
+    ) -> int | None:
+        """The length that spectrograms are padded to, in mel frames; None where they are left as they are."""
+        strategy = PaddingStrategy.LONGEST if padding is True else PaddingStrategy(padding or "do_not_pad")
+        if strategy == PaddingStrategy.DO_NOT_PAD or not lengths:
+            return None
+        if strategy == PaddingStrategy.LONGEST and self.max_length is None:
+            max_length = max(lengths)
+        if max_length is None:
+            raise ValueError('padding="max_length" takes a max_length in mel frames: pass it.')
+        for index, length in enumerate(lengths):
+            if length > max_length:
+                clip = f"Clip {index} of the batch" if len(lengths) > 1 else "The clip"
                 seconds = max_length * self.hop_length / self.sampling_rate
                 raise AudioError(
-                    f"{name} has {len(clip)} spectrogram frames, more than max_length={max_length} ({seconds:g} s). "
-                    "Embed it with the pipeline or hf_gar, which cut long recordings into windows; or pass "
+                    f"{clip} has {length} mel frames, more than max_length={max_length} ({seconds:g} s). "
+                    "Embed it with the pipeline or hf_gar, which cut long recordings into chunks; or pass "
                     "truncation=True; or load model and feature extractor with a larger max_length."
                 )
+        return -(-max_length // (pad_to_multiple_of or 1)) * (pad_to_multiple_of or 1)
 
-    def _as_batch(self, audio: Any) -> list[tuple[Any, str]]:
-        """The waveforms of a call, each with the name that an error calls it by."""
+    def _as_batch(self, audio: Any) -> list[tuple[np.ndarray, str]]:
+        """The waveforms of a call, (samples,) each, with the name that an error calls it by."""
         is_list = isinstance(audio, (list, tuple))
         if is_list and not audio:
             raise AudioError("The list of waveforms is empty: pass at least one.")
-        if is_list and not np.isscalar(audio[0]):
-            return [(waveform, f"waveform {index} of the batch") for index, waveform in enumerate(audio)]
         if is_list and isinstance(audio[0], str):
             raise AudioError(f"The feature extractor takes waveforms, not text ({audio[0]!r}); see `load_audio`.")
-        return [(audio, "the waveform")]
+        is_batch = not np.isscalar(audio[0]) if is_list else getattr(audio, "ndim", 1) == 2
+        named = [(clip, f"waveform {index} of the batch") for index, clip in enumerate(audio)] if is_batch else []
+        return [(_as_waveform(clip, name), name) for clip, name in named or [(audio, "the waveform")]]
 
-    def _prepare(self, waveform: Any, name: str) -> torch.Tensor:
-        """Check a waveform and pad it to the least that the network takes; (samples,)."""
-        array = as_float_array(waveform, name)
-        if array.ndim != 1:
-            raise AudioError(
-                f"{name} has the shape {array.shape}, expected (samples,). Mix channels to mono, for example with "
-                "audio.mean(axis=0) where they come first; pass a batch as a list of waveforms."
-            )
-        check_samples(array, name)
-        return torch.from_numpy(np.pad(array, (0, max(0, self.minimum_samples - len(array)))))
+
+def _as_waveform(waveform: Any, name: str) -> np.ndarray:
+    """A mono waveform (samples,), float32."""
+    array = as_float_array(waveform, name)
+    if array.ndim != 1:
+        raise AudioError(
+            f"{name} has the shape {array.shape}, expected (samples,). Mix channels to mono, for example with "
+            "audio.mean(axis=0) where they come first; pass a batch as a list of waveforms, or as (batch, samples)."
+        )
+    return array
+
+
+def _columns_of(features: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Lists of what there is of each clip, by name."""
+    if not isinstance(features, Mapping):
+        features = {name: [clip[name] for clip in features] for name in features[0]}
+    if "input_features" not in features:
+        raise ValueError(f"There are no `input_features` to pad, only {', '.join(features) or 'nothing'}.")
+    return dict(features)
+
+
+def pad_end(array: np.ndarray, length: int, value: float) -> np.ndarray:
+    """An array (time, ...) made `length` long with a value at its end."""
+    return np.pad(array, [(0, max(0, length - len(array)))] + [(0, 0)] * (array.ndim - 1), constant_values=value)

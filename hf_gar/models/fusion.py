@@ -54,6 +54,14 @@ def length_mask(lengths: torch.Tensor, size: int) -> torch.Tensor:
     return torch.arange(size, device=lengths.device)[None, :] < lengths[:, None]
 
 
+def span_mask(spans: Sequence[tuple[int, int]], like: torch.Tensor) -> torch.Tensor:
+    """A mask as `like` (batch, frame), true for the frames [first, stop) of each clip."""
+    mask = torch.zeros_like(like, dtype=torch.bool)
+    for index, (first, stop) in enumerate(spans):
+        mask[index, first:stop] = True
+    return mask
+
+
 def tap_to_frames(tap: torch.Tensor, steps_per_frame: int) -> torch.Tensor:
     """Max-pool a convolutional layer's output over time and flatten it, channel-major.
 

@@ -1,7 +1,8 @@
-"""Front ends: from waveforms to log-mel spectrograms, batched, in float32 PyTorch."""
+"""Front ends: from a waveform to its log-mel spectrogram, in float32 PyTorch."""
 
+import contextlib
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -9,8 +10,8 @@ import numpy as np
 import torch
 from transformers.audio_utils import mel_filter_bank
 
-# Frames of a spectrogram that are transformed at a time: bounds the memory that a long recording takes.
-FRAMES_AT_ONCE = 16384
+# Mel frames that are transformed at a time: their spectra stay in a core's cache, however long the recording is.
+FRAMES_AT_ONCE = 256
 
 
 class FrontEnd(NamedTuple):
@@ -18,48 +19,54 @@ class FrontEnd(NamedTuple):
 
     sampling_rate: int
     n_fft: int
-    window_length: int
+    win_length: int
     hop_length: int
     num_mel_bins: int
     frequency_min: float
     frequency_max: float
 
 
-def pad_to_longest(waveforms: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Stack waveforms of shape (samples,) into (batch, samples), with zeros after the shorter ones."""
-    return torch.nn.utils.rnn.pad_sequence(list(waveforms), batch_first=True)
-
-
-def mel_spectrograms(
-    waveforms: Sequence[torch.Tensor],
+def mel_spectrogram(
+    waveform: torch.Tensor,
     front_end: FrontEnd,
     mel_filters: torch.Tensor,
     window: torch.Tensor,
     power: int,
     prepare: Callable[[torch.Tensor], torch.Tensor] | None = None,
-) -> list[torch.Tensor]:
-    """The mel spectrograms of waveforms, one for every full window.
+) -> torch.Tensor:
+    """The mel spectrogram of a waveform, one mel frame for every full window.
 
     Args:
-        waveforms: Each (samples,), at least as long as the window.
+        waveform: (samples,), at least as long as the window.
         front_end: The front end's sizes.
         mel_filters: (n_fft // 2 + 1, mel).
-        window: (window length,).
+        window: (win_length,).
         power: The exponent of the spectrum's magnitude: 1 or 2.
-        prepare: What is done to frames (batch, frame, window length) before the window.
+        prepare: What is done to frames (frame, win_length) before the window.
 
     Returns:
-        For each waveform (1 + (samples - window length) // hop length, mel).
+        (1 + (samples - win_length) // hop_length, mel).
     """
-    frames = pad_to_longest(waveforms).unfold(1, len(window), front_end.hop_length)
     pieces = []
-    for piece in frames.split(max(1, FRAMES_AT_ONCE // len(waveforms)), dim=1):
-        prepared = piece if prepare is None else prepare(piece)
-        spectrum = torch.fft.rfft(prepared * window, n=front_end.n_fft)
+    for frames in waveform.unfold(0, len(window), front_end.hop_length).split(FRAMES_AT_ONCE):
+        spectrum = torch.fft.rfft((frames if prepare is None else prepare(frames)) * window, n=front_end.n_fft)
         squared = spectrum.real.square() + spectrum.imag.square()
         pieces.append((squared if power == 2 else squared.sqrt()) @ mel_filters)
-    own = [1 + (len(waveform) - len(window)) // front_end.hop_length for waveform in waveforms]
-    return [clip[:length] for clip, length in zip(torch.cat(pieces, dim=1), own, strict=True)]
+    return torch.cat(pieces)
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Keep PyTorch to the calling thread while the block runs.
+
+    For small work: threads wait for each other, a hundred times as long as it takes where the other cores are busy.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 @lru_cache
@@ -93,62 +100,62 @@ def _mel_filters(front_end: FrontEnd, **kind) -> torch.Tensor:
     return torch.from_numpy(filters.astype(np.float32))
 
 
-def cnn14_log_mel(waveforms: Sequence[torch.Tensor], front_end: FrontEnd) -> list[torch.Tensor]:
+def cnn14_log_mel(waveform: torch.Tensor, front_end: FrontEnd) -> torch.Tensor:
     """CNN14's front end: centred frames with reflection at the ends, power mel spectrogram, in dB.
 
     Source: Kong et al., "PANNs", 2020 (arXiv 1912.10211), with the sizes of the published checkpoints.
 
     Args:
-        waveforms: Each (samples,), longer than half a window.
+        waveform: (samples,), longer than half a window.
         front_end: The front end's sizes.
 
     Returns:
-        For each waveform (1 + samples // hop length, mel), in dB.
+        (1 + samples // hop_length, mel), in dB.
     """
-    margin = (front_end.window_length // 2,) * 2
-    mel = mel_spectrograms(
-        [torch.nn.functional.pad(waveform[None], margin, mode="reflect")[0] for waveform in waveforms],
+    margin = (front_end.win_length // 2,) * 2
+    mel = mel_spectrogram(
+        torch.nn.functional.pad(waveform[None], margin, mode="reflect")[0],
         front_end,
         slaney_mel_filters(front_end),
-        window=torch.hann_window(front_end.window_length, periodic=True),
+        window=torch.hann_window(front_end.win_length, periodic=True),
         power=2,
     )
-    return [10 * torch.log10(clip.clamp(min=1e-10)) for clip in mel]
+    return 10 * torch.log10(mel.clamp(min=1e-10))
 
 
-def vggish_log_mel(waveforms: Sequence[torch.Tensor], front_end: FrontEnd) -> list[torch.Tensor]:
+def vggish_log_mel(waveform: torch.Tensor, front_end: FrontEnd) -> torch.Tensor:
     """VGGish's front end: frames without padding, magnitude mel spectrogram, log(mel + 0.01).
 
     Source: Hershey et al., "CNN Architectures for Large-Scale Audio Classification", 2017, and AudioSet's VGGish.
 
     Args:
-        waveforms: Each (samples,), at least as long as the window.
+        waveform: (samples,), at least as long as the window.
         front_end: The front end's sizes.
 
     Returns:
-        For each waveform (1 + (samples - window length) // hop length, mel).
+        (1 + (samples - win_length) // hop_length, mel).
     """
-    mel = mel_spectrograms(
-        waveforms,
+    mel = mel_spectrogram(
+        waveform,
         front_end,
         htk_mel_filters(front_end),
-        window=torch.hann_window(front_end.window_length, periodic=True),
+        window=torch.hann_window(front_end.win_length, periodic=True),
         power=1,
     )
-    return [torch.log(clip + 0.01) for clip in mel]
+    return torch.log(mel + 0.01)
 
 
-def kaldi_filter_bank(waveforms: Sequence[torch.Tensor], front_end: FrontEnd) -> list[torch.Tensor]:
+def kaldi_filter_bank(waveform: torch.Tensor, front_end: FrontEnd) -> torch.Tensor:
     """AST's front end: Kaldi's log mel filter bank of the waveform less its mean, without dither and energy.
 
     Source: Gong et al., "AST", 2021; Kaldi's feature extraction ("hanning" window, pre-emphasis 0.97, snipped edges).
 
     Args:
-        waveforms: Each (samples,), at least as long as the window.
+        waveform: (samples,), at least as long as the window.
         front_end: The front end's sizes.
 
     Returns:
-        For each waveform (1 + (samples - window length) // hop length, mel).
+        (1 + (samples - win_length) // hop_length, mel).
     """
 
     def prepare(frames: torch.Tensor) -> torch.Tensor:
@@ -156,12 +163,12 @@ def kaldi_filter_bank(waveforms: Sequence[torch.Tensor], front_end: FrontEnd) ->
         before = torch.nn.functional.pad(frames, (1, 0), mode="replicate")[..., :-1]
         return frames - 0.97 * before
 
-    mel = mel_spectrograms(
-        [waveform - waveform.mean() for waveform in waveforms],
+    mel = mel_spectrogram(
+        waveform - waveform.mean(),
         front_end,
         htk_mel_filters(front_end),
-        window=torch.hann_window(front_end.window_length, periodic=False),
+        window=torch.hann_window(front_end.win_length, periodic=False),
         power=2,
         prepare=prepare,
     )
-    return [torch.log(clip.clamp(min=torch.finfo(torch.float32).eps)) for clip in mel]
+    return torch.log(mel.clamp(min=torch.finfo(torch.float32).eps))

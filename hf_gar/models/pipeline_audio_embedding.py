@@ -1,13 +1,14 @@
 """The pipeline "feature-extraction" for the fusion models: recordings of any length in, embeddings out."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from transformers.pipelines.base import ChunkPipeline
 
 from .audio_integrity import DamageError  # noqa: F401 - of a local folder, transformers 4 copies only what is named
-from .audio_loading import check_embedding, check_samples, open_recording, resample
+from .audio_loading import AudioError, check_embedding, is_rate_and_samples, open_recording, read_samples
+from .fusion import span_mask
 from .windows import split_windows
 
 
@@ -31,23 +32,32 @@ class AudioEmbeddingPipeline(ChunkPipeline):
         self.feature_extractor.match(self.model.config)
 
     def __call__(self, inputs: Any, **kwargs: Any) -> Any:
-        """Embed one recording or a list of them.
+        """Embed one recording or several.
 
         Args:
             inputs: A path, URL, bytes of an audio file, waveform at the model's rate, {"array" or "raw",
-                "sampling_rate"}, {"bytes" or "path"}, or torchcodec decoder; or a list or a dataset of those.
+                "sampling_rate"}, {"bytes" or "path"}, or torchcodec decoder; a list, tuple or column of those; or a
+                generator of those, or a dataset with an `Audio` column.
             pool (bool): True (the default) for the clip embedding, (D,); False for frame embeddings, (frame, D).
             timestamps (bool): Return {"embeddings": (frame, D), "timestamps": (frame,)} with each frame's centre in
                 seconds.
             return_tensors (bool): Return float32 tensors in place of nested lists.
-            batch_size (int): How many recordings, or windows of long ones, to pass through the model at a time.
+            batch_size (int): How many recordings, or chunks of long ones, to pass through the model at a time.
+
+        Returns:
+            The embedding of one recording, a list of those of several, or, for a generator or a dataset, an iterator
+            over them, as in all pipelines.
 
         Raises:
             ValueError: A recording cannot be decoded, is empty, or has samples that are not finite.
             OSError: A file is missing or cannot be read.
         """
-        if isinstance(inputs, list) and not inputs:
-            return []  # transformers looks at the first one
+        if hasattr(inputs, "column_names"):  # a dataset of the `datasets` library
+            return super().__call__(_recordings_of(inputs), **kwargs)
+        is_one = isinstance(inputs, (str, bytes, bytearray)) or is_rate_and_samples(inputs)
+        if isinstance(inputs, Sequence) and not is_one:
+            recordings = (recording for recording in inputs)  # one by one, where a column decodes them
+            return list(super().__call__(recordings, **kwargs)) if len(inputs) else []
         return super().__call__(inputs, **kwargs)
 
     def _sanitize_parameters(self, **kwargs):
@@ -60,9 +70,9 @@ class AudioEmbeddingPipeline(ChunkPipeline):
     def preprocess(self, inputs: Any) -> Iterator[dict[str, Any]]:
         rate = self.feature_extractor.sampling_rate
         recording = open_recording(inputs)
-        for window in split_windows(resample(recording, rate), self.feature_extractor):
-            check_samples(window.waveform, recording.name)
-            features = self.feature_extractor(window.waveform, sampling_rate=rate, return_tensors="pt")
+        for window in split_windows(read_samples(recording, rate), self.feature_extractor):
+            spectrograms = self.feature_extractor.spectrograms([window.waveform])
+            features = self.feature_extractor.pad({"input_features": spectrograms}, return_tensors="pt")
             own_frames = (window.first, window.stop)
             yield {**features, "own_frames": own_frames, "name": recording.name, "is_last": window.is_last}
 
@@ -70,9 +80,7 @@ class AudioEmbeddingPipeline(ChunkPipeline):
         own, name, is_last = (model_inputs.pop(key) for key in ("own_frames", "name", "is_last"))
         bounds = [own] if isinstance(own, tuple) else own  # a single window, or a batch of them
         outputs = self.model(**model_inputs)
-        own_frames = torch.zeros_like(outputs.frame_mask)
-        for index, (first, stop) in enumerate(bounds):
-            own_frames[index, first:stop] = True
+        own_frames = span_mask(bounds, outputs.frame_mask)
         return {
             "summaries": self.model.pooling.summarize(outputs.last_hidden_state, outputs.pooler_output, own_frames),
             "num_frames": own_frames.sum(1),
@@ -111,3 +119,18 @@ class AudioEmbeddingPipeline(ChunkPipeline):
 def _as_result(tensor: torch.Tensor, return_tensors: bool) -> Any:
     tensor = tensor.float()
     return tensor if return_tensors else tensor.tolist()
+
+
+def _recordings_of(dataset: Any) -> Iterator[Any]:
+    """The recordings of a dataset, one by one."""
+    audio_columns = [name for name, feature in (dataset.features or {}).items() if type(feature).__name__ == "Audio"]
+    if len(audio_columns) != 1:
+        raise AudioError(
+            f"The dataset has {len(audio_columns)} `Audio` columns among {', '.join(dataset.column_names or [])}. "
+            'Pass the column with the recordings: dataset["audio"].'
+        )
+    (name,) = audio_columns
+    # As they are stored: `datasets` would take torchcodec to decode them.
+    is_stream = hasattr(dataset, "decode")
+    rows = dataset.decode(False) if is_stream else dataset.cast_column(name, type(dataset.features[name])(decode=False))
+    return (row[name] for row in rows)

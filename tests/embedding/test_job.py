@@ -39,7 +39,7 @@ def test_a_jobs_folder(recordings, repository, model, tmp_path):
     rows = parquet(tmp_path / "out")
     assert rows.column_names == ["file_name", "label", "embedding", "duration_s"]
     assert rows.features["embedding"].length == model.config.embedding_size
-    expected = embed_dataset(open_source([recordings]).dataset, repository)
+    expected = embed_dataset(open_source([recordings]).dataset, repository, dtype="float32")
     assert list(rows["file_name"]) == list(expected["file_name"])
     assert relative_error(rows["embedding"][:], expected["embedding"][:]) < 1e-6
     job = json.loads((tmp_path / "out" / "job.json").read_text())

@@ -156,7 +156,7 @@ def test_every_one_is_a_row_or_an_error(kind, folder, repository, tmp_path):
         assert len(found) == 1, name
         if kind != "tars":
             assert reason in found[0]["reason"]
-    pathless = [error for error in errors if "has no path to a recording" in error["reason"]]
+    pathless = [error for error in errors if "There is no path to a recording" in error["reason"]]
     assert len(pathless) == without_path
     if kind not in ("stream", "tars"):
         assert [error["file"] for error in pathless] == [f"row {row} of the source" for row in (13, 14)][:without_path]

@@ -78,7 +78,7 @@ def test_a_hostile_configuration(name, fields, message, sound, tmp_path):
     [
         ("cnn14", {"frequency_max": 1e9}, "frequency_max has to be a number from 0 to 500000, not 1000000000.0"),
         ("cnn14", {"n_fft": 2**40}, "n_fft has to be an integer from 16 to 16384"),
-        ("cnn14", {"window_length": -4}, "window_length has to be an integer from 16 to 16384, not -4"),
+        ("cnn14", {"win_length": -4}, "win_length has to be an integer from 16 to 16384, not -4"),
         ("cnn14", {"hop_length": 320}, "hop_length=320, but its model takes 160"),
         ("cnn14", {"feature_size": 64}, "feature_size=64, but its model takes 32"),
         ("cnn14", {"sampling_rate": 32000}, "sampling_rate=32000, but its model takes 16000"),

@@ -1,9 +1,11 @@
+import io
+
 import numpy as np
 import pytest
 import torch
 
 from hf_gar import ASTFusionFeatureExtractor
-from tests.conftest import build_tiny, relative_error, tone
+from tests.conftest import build_tiny, build_tiny_extractor, relative_error, tone
 
 
 def test_shapes_and_mask(extractor):
@@ -26,7 +28,7 @@ def test_alone_or_in_a_batch(extractor):
         assert relative_error(own, expected) < 1e-6
 
 
-@pytest.mark.parametrize("kind", ["list", "float64", "tensor", "tuple of tensors"])
+@pytest.mark.parametrize("kind", ["list", "float64", "tensor", "tuple of tensors", "batch", "batch as a tensor"])
 def test_kinds_of_waveforms(extractor, kind):
     clip = tone(1)
     given = {
@@ -34,6 +36,8 @@ def test_kinds_of_waveforms(extractor, kind):
         "float64": clip.astype(np.float64),
         "tensor": torch.from_numpy(clip),
         "tuple of tensors": (torch.from_numpy(clip),),
+        "batch": clip[None],
+        "batch as a tensor": torch.from_numpy(clip)[None],
     }[kind]
     expected = extractor(clip, sampling_rate=16000, return_tensors="np")["input_features"]
     assert np.array_equal(extractor(given, sampling_rate=16000, return_tensors="np")["input_features"], expected)
@@ -42,12 +46,43 @@ def test_kinds_of_waveforms(extractor, kind):
 def test_padding_and_truncation_options(extractor):
     padded = extractor(tone(1), sampling_rate=16000, padding="max_length", max_length=500, return_tensors="np")
     assert padded["input_features"].shape[1] == padded["attention_mask"].shape[1] == 500
-    with pytest.raises(ValueError, match=r"waveform 1 of the batch has .* more than max_length=150 \(1\.5 s\)"):
+    with pytest.raises(ValueError, match=r"Clip 1 of the batch has .* more than max_length=150 \(1\.5 s\)"):
         extractor([tone(1), tone(2)], sampling_rate=16000, padding="max_length", max_length=150)
     cut = extractor(tone(2), sampling_rate=16000, truncation=True, max_length=60, return_tensors="np")
     assert cut["input_features"].shape[1] == 60
     separate = extractor([tone(1), tone(2)], sampling_rate=16000, padding=False)
     assert len(separate["input_features"][0]) < len(separate["input_features"][1])
+    multiple = extractor([tone(1), tone(2)], sampling_rate=16000, pad_to_multiple_of=64, return_tensors="np")
+    assert multiple["input_features"].shape[1] % 64 == 0
+    for option in ({"padding": "max_length"}, {"truncation": True}):
+        if extractor.max_length is None:
+            with pytest.raises(ValueError, match="max_length in mel frames: pass it"):
+                extractor(tone(1), sampling_rate=16000, **option)
+
+
+@pytest.mark.parametrize("padding", [True, "longest", "max_length"])
+def test_a_network_with_an_input_of_a_fixed_length_gets_it(padding):
+    inputs = build_tiny_extractor("ast-fusion")(tone(1), sampling_rate=16000, padding=padding, return_tensors="pt")
+    assert inputs["input_features"].shape[1] == 1200
+    assert build_tiny("ast-fusion")(**inputs).pooler_output.isfinite().all()
+
+
+def test_padding_spectrograms_gives_what_a_call_gives(extractor):
+    clips = [tone(1), tone(2)]
+    expected = extractor(clips, sampling_rate=16000, return_tensors="np")
+    spectrograms = extractor.spectrograms(clips)
+    # What is there besides stays, as a collate function's labels.
+    examples = [{"input_features": clip, "label": index} for index, clip in enumerate(spectrograms)]
+    for given in ({"input_features": spectrograms, "label": [0, 1]}, examples):
+        padded = extractor.pad(given, return_tensors="pt")
+        assert np.array_equal(padded["input_features"], expected["input_features"])
+        assert np.array_equal(padded["attention_mask"], expected["attention_mask"])
+        assert padded["label"].tolist() == [0, 1]
+    again = extractor.pad(expected, padding="max_length", max_length=1500, return_tensors="np")
+    assert again["attention_mask"].sum() == expected["attention_mask"].sum()
+    assert "attention_mask" not in extractor.pad({"input_features": spectrograms}, return_attention_mask=False)
+    with pytest.raises(ValueError, match="no `input_features` to pad, only label"):
+        extractor.pad({"label": [0]})
 
 
 def test_frame_times(model, extractor):
@@ -81,11 +116,12 @@ def test_frame_times_are_where_the_sound_is(model, extractor):
         (np.array([0.1, np.nan] * 8000), "8000 samples that are NaN or infinite"),
         ([tone(1), np.full(16000, np.inf)], "waveform 1 of the batch has 16000 samples that are NaN or infinite"),
         ([tone(1), np.empty(0, np.float32)], "waveform 1 of the batch is empty: it holds no samples"),
-        (np.zeros((2, 16000), np.float32), r"shape \(2, 16000\), expected \(samples,\).*audio.mean\(axis=0\)"),
+        ([np.zeros((2, 16000), np.float32)], r"shape \(2, 16000\), expected \(samples,\).*audio.mean\(axis=0\)"),
         (torch.zeros(1, 2, 16000), r"shape \(1, 2, 16000\)"),
         ("a.wav", "not a waveform.*load_audio"),
         (["a.wav", "b.wav"], "not text"),
         (b"RIFF", "not a waveform"),
+        (io.BytesIO(b"RIFF"), r"an open file\. Pass its path, or its bytes"),
         ({"array": tone(1), "sampling_rate": 16000}, "not a waveform"),
         (None, "not a waveform"),
         ([], "is empty: pass at least one"),
@@ -121,8 +157,8 @@ def test_silence_embeds(extractor, model):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"window_length": -4}, "window_length has to be an integer from 16 to 16384, not -4"),
-        ({"window_length": 600}, "window_length=600 has to be from hop_length=160 to n_fft=512"),
+        ({"win_length": -4}, "win_length has to be an integer from 16 to 16384, not -4"),
+        ({"win_length": 600}, "win_length=600 has to be from hop_length=160 to n_fft=512"),
         ({"n_fft": 2**40}, "n_fft has to be an integer from 16 to 16384, not 1099511627776"),
         ({"n_fft": 512.0}, "n_fft has to be an integer"),
         ({"hop_length": 0}, "hop_length has to be an integer"),

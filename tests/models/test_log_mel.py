@@ -15,7 +15,7 @@ from tests.conftest import real_folder, relative_error, tone
 
 CNN14_RATES = {
     16000: {},
-    32000: {"sampling_rate": 32000, "n_fft": 1024, "window_length": 1024, "hop_length": 320, "frequency_max": 14000.0},
+    32000: {"sampling_rate": 32000, "n_fft": 1024, "win_length": 1024, "hop_length": 320, "frequency_max": 14000.0},
 }
 
 
@@ -60,10 +60,10 @@ def test_slaney_filters_are_librosas(rate):
 
 
 def test_ast_front_end_is_torchaudios_kaldi_filter_bank():
-    extractor = ASTFusionFeatureExtractor()
+    extractor = ASTFusionFeatureExtractor(mean=0.0, std=0.5)  # which leaves the filter banks as they are
     clips = real_clips(16000, 50)
     worst = 0.0
-    for clip, ours in zip(clips, extractor.filter_bank([torch.from_numpy(clip) for clip in clips]), strict=True):
+    for clip, ours in zip(clips, extractor.spectrograms(clips), strict=True):
         theirs = torchaudio.compliance.kaldi.fbank(
             torch.from_numpy(clip - clip.mean())[None],
             htk_compat=True,

@@ -1,8 +1,12 @@
+import io
+
+import datasets
 import numpy as np
 import pytest
 import soundfile
 import torch
 from transformers import pipeline
+from transformers.pipelines.pt_utils import KeyDataset
 
 from hf_gar import AudioEmbeddingPipeline, AudioError
 from tests.conftest import build_overflowing, relative_error, tone
@@ -78,7 +82,53 @@ def test_batches_give_what_single_clips_give(embed, pool):
 
 
 def test_no_recordings_have_no_embeddings(embed):
-    assert embed([]) == []
+    assert embed([]) == embed(()) == []
+
+
+def test_several_recordings_however_they_come(embed, tmp_path):
+    rows = []
+    for number in range(3):
+        path = tmp_path / f"{number}.wav"
+        soundfile.write(path, tone(1, seed=number), 16000, subtype="FLOAT")
+        rows.append({"audio": str(path), "number": number})
+    clips = [row["audio"] for row in rows]
+    expected = [embed(clip) for clip in clips]
+    dataset = datasets.Dataset.from_list(rows).cast_column("audio", datasets.Audio())
+    assert isinstance(embed(tuple(clips)), list)
+    several = {
+        "tuple": embed(tuple(clips)),
+        "generator": list(embed(clip for clip in clips)),
+        "column": embed(dataset.cast_column("audio", datasets.Audio(decode=False))["audio"]),
+        "dataset": list(embed(dataset)),
+        "stream": list(embed(dataset.to_iterable_dataset())),
+        "torch": list(embed(KeyDataset(rows, "audio"))),
+        "in batches": embed(tuple(clips), batch_size=2),
+    }
+    for kind, found in several.items():
+        assert relative_error(found, expected) < 1e-5, kind
+    with pytest.raises(ValueError, match=r"0 `Audio` columns among number\. .*dataset\[\"audio\"\]"):
+        embed(dataset.remove_columns("audio"))
+
+
+@pytest.mark.parametrize(
+    ("recording", "message"),
+    [
+        ((16000, tone(1)), r'a pair, perhaps of a rate and samples.*"sampling_rate": rate, "array": samples'),
+        ([0.1, 0.2, 0.3], "a single number: a list is taken for several recordings.*NumPy array"),
+        (np.zeros((4, 16000), np.float32), r"a batch of 4 clips or as many channels.*Pass clips as a list"),
+        (torch.zeros(4, 16000), r"a batch of 4 clips or as many channels"),
+        (io.BytesIO(b"RIFF"), "an open file"),
+    ],
+)
+def test_what_is_ambiguous_is_refused(embed, recording, message):
+    with pytest.raises(AudioError, match=message):
+        embed(recording)
+
+
+def test_channels_are_mixed_where_they_are_said_to_be(embed):
+    channels = np.stack([tone(1), -tone(1), tone(1), tone(1)])
+    assert relative_error(embed({"array": channels, "sampling_rate": 16000}), embed(tone(1) / 2)) < 1e-5
+    assert relative_error(embed(np.stack([tone(1), np.zeros_like(tone(1))])), embed(tone(1) / 2)) < 1e-5
 
 
 def test_a_missing_file_and_an_unknown_option_are_named(embed):

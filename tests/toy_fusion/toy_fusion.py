@@ -61,30 +61,30 @@ class ToyFusionFeatureExtractor(FusionFeatureExtractor):
         feature_size: int = 16,
         sampling_rate: int = 16000,
         n_fft: int = 512,
-        window_length: int = 400,
+        win_length: int = 400,
         hop_length: int = 160,
         frequency_min: float = 125.0,
         frequency_max: float = 7500.0,
         **kwargs,
     ):
         super().__init__(
-            feature_size, sampling_rate, n_fft, window_length, hop_length, frequency_min, frequency_max, **kwargs
+            feature_size, sampling_rate, n_fft, win_length, hop_length, frequency_min, frequency_max, **kwargs
         )
 
     @property
     def minimum_samples(self) -> int:
-        return (MEL_FRAMES_PER_FRAME - 1) * self.hop_length + self.window_length
+        return (MEL_FRAMES_PER_FRAME - 1) * self.hop_length + self.win_length
 
     @property
     def window_tail(self) -> int:
-        return self.window_length - self.hop_length
+        return self.win_length - self.hop_length
 
     def num_frames(self, num_samples: int) -> int:
-        mel_frames = 1 + (max(num_samples, self.minimum_samples) - self.window_length) // self.hop_length
+        mel_frames = 1 + (max(num_samples, self.minimum_samples) - self.win_length) // self.hop_length
         return mel_frames // MEL_FRAMES_PER_FRAME
 
-    def log_mel(self, waveforms: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        return vggish_log_mel(waveforms, self.front_end)
+    def log_mel(self, waveform: torch.Tensor) -> torch.Tensor:
+        return vggish_log_mel(waveform, self.front_end)
 
 
 class ToyFusionModel(FusionModel):
