@@ -74,7 +74,7 @@ def benchmark_training(options: argparse.Namespace) -> None:
             model_kwargs,
             EmbeddingOptions(dtype=options.dtype),
         )
-    partitions = make_partitions(task.targets, task.classes, task.parts, task.has_folds)
+    partitions = make_partitions(task.targets, task.classes, task.memberships, task.has_folds)
     for rates in ((LEARNING_RATE,), SWEEP):
         train = partial(train_linear_probes, task.embeddings, task.targets, len(task.classes))
         began = time.perf_counter()

@@ -26,9 +26,9 @@ import torch
 
 from hf_gar import VGGishFusionConfig, VGGishFusionFeatureExtractor, VGGishFusionModel, load_audio
 from hf_gar.embedding.embedder import DTYPES, choose_dtype
+from hf_gar.embedding.length_buckets import SECONDS_AT_ONCE
 from hf_gar.embedding.local_engine import LocalEngine
 from hf_gar.embedding.run import JobOptions, embed_recordings
-from hf_gar.embedding.window_batch import SECONDS_AT_ONCE
 from hf_gar.hub.load import find_repository
 
 # The first is so short that its time is a job's start.
@@ -156,7 +156,7 @@ def benchmark_ray(options: argparse.Namespace) -> None:
             with tempfile.TemporaryDirectory() as folder:
                 source = datasets.Dataset.from_dict({"audio": names * times})
                 began = time.perf_counter()
-                job_options = JobOptions(num_parts=8, engine=engine)
+                job_options = JobOptions(num_shards=8, engine=engine)
                 embed_recordings(source, options.repository, Path(folder) / "job", job_options, dtype=options.dtype)
                 seconds.append(time.perf_counter() - began)
         few, many = (len(names) * times for times in REPEATED)

@@ -3,7 +3,7 @@
 python scripts/publish_models.py --organization ORG --output repositories [--private] [--dry-run]
 
 A repository that was built already is pushed as it is, and what is on the Hub already is not uploaded again: after a
-failure, the same command goes on.
+failure, the same command resumes.
 """
 
 import argparse
@@ -40,7 +40,7 @@ def main() -> int:
             print(f"{model_type}: {error}", file=sys.stderr)
             failed.append(model_type)
     if failed:
-        print(f"Not published: {', '.join(failed)}. The same command goes on with them.", file=sys.stderr)
+        print(f"Not published: {', '.join(failed)}. The same command resumes with them.", file=sys.stderr)
     return 1 if failed else 0
 
 

@@ -129,7 +129,7 @@ def save_publishable(model_type: str, folder: Path) -> Path:
 
 
 SOURCE_OPTIONS = {"revision", "config_name", "split", "path_column", "streaming", "audiofolder", "limit"}
-JOB_OPTIONS = {"num_parts", "part", "strict", "retry_failed"}
+JOB_OPTIONS = {"num_shards", "shard", "strict", "retry_failed"}
 
 
 def embed_job(source, model, output, *, devices=(), workers=None, dtype="float32", **options) -> JobStatus:

@@ -79,11 +79,11 @@ def test_mistakes_are_named(arguments, message, recordings, repository, tmp_path
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("embed a --model m --output o --num-parts 0", "--num-parts: expected a whole number of 1 or more, not '0'"),
-        ("embed a --model m --output o --part -1", "--part: expected a whole number of 0 or more, not '-1'"),
+        ("embed a --model m --output o --num-shards 0", "--num-shards: expected a whole number of 1 or more, not '0'"),
+        ("embed a --model m --output o --shard -1", "--shard: expected a whole number of 0 or more, not '-1'"),
         ("embed a --model m --output o --workers two", "--workers: expected a whole number of 0 or more, not 'two'"),
         ("embed a --model m --output o --batch-size 0", "--batch-size: expected a whole number of 1 or more, not '0'"),
-        ("embed a --model m --output o --num-parts 4 --part 4", "--part counts from 0: it is at most 3, not 4"),
+        ("embed a --model m --output o --num-shards 4 --shard 4", "--shard counts from 0: it is at most 3, not 4"),
         (
             "embed a --model m --output o --address here",
             "--address, --ray-workers and --gpus-per-worker go with --engine ray",
@@ -110,7 +110,7 @@ print(exit_code, "torch" in sys.modules, "datasets" in sys.modules)
 
 
 def test_status_imports_no_torch_and_speaks_json(recordings, repository, tmp_path):
-    embed_job([recordings], repository, tmp_path / "job", num_parts=2)
+    embed_job([recordings], repository, tmp_path / "job", num_shards=2)
     code = f"""
 import sys
 from hf_gar.cli import main
@@ -121,15 +121,15 @@ print("torch" in sys.modules, "datasets" in sys.modules, file=sys.stderr)
     assert done.stderr == "False False\n"
     status = json.loads(done.stdout)
     assert (status["embedded"], status["failed"], status["finished"], status["missing"]) == (6, 0, [0, 1], [])
-    assert status["job"]["num_parts"] == 2
+    assert status["job"]["num_shards"] == 2
 
 
 def test_a_job_says_how_far_it_is(recordings, repository, tmp_path, run_here):
-    command = ["embed", recordings, "--model", repository, "--output", tmp_path / "job", "--num-parts", 3]
-    assert "hf-gar: 6 recordings in 3 parts; embedding part 1" in run_here(*command, "--part", 1)[2]
-    assert "hf-gar: 6 recordings in 3 parts; 1 of 3 are done, resuming" in run_here(*command)[2]
+    command = ["embed", recordings, "--model", repository, "--output", tmp_path / "job", "--num-shards", 3]
+    assert "hf-gar: 6 recordings in 3 shards; embedding shard 1" in run_here(*command, "--shard", 1)[2]
+    assert "hf-gar: 6 recordings in 3 shards; 1 of 3 are done, resuming" in run_here(*command)[2]
     _, _, errors = run_here(*command)
-    assert "hf-gar: 6 recordings in 3 parts; all are done" in errors
+    assert "hf-gar: 6 recordings in 3 shards; all are done" in errors
     assert "Embedding" not in errors
 
 
@@ -142,7 +142,7 @@ def test_quiet_says_results_alone(recordings, repository, tmp_path):
 def test_completion_for_shells():
     done = hf_gar("--print-completion", "bash")
     assert done.returncode == 0
-    assert "--num-parts" in done.stdout
+    assert "--num-shards" in done.stdout
 
 
 def test_files_listed_on_standard_input(recordings, repository, tmp_path):

@@ -18,7 +18,7 @@ def add_command(commands: Any) -> None:
         "embed",
         help="embed recordings",
         description="Embed recordings into a folder of Parquet. The same command again does only what is missing.",
-        epilog="Exit codes: 0 all embedded, 1 error, 2 wrong options, 3 some recordings failed, 4 all failed, 5 parts "
+        epilog="Exit codes: 0 all embedded, 1 error, 2 wrong options, 3 some recordings failed, 4 all failed, 5 shards "
         "are left to another run, 130 stopped by Ctrl-C, 143 stopped by SIGTERM.",
     )
     parser.set_defaults(run=run)
@@ -52,15 +52,15 @@ def add_command(commands: Any) -> None:
 
     job = parser.add_argument_group("job")
     job.add_argument(
-        "--num-parts", type=whole_number(1), metavar="N", help="files to write (default: one for 2,000 recordings)"
+        "--num-shards", type=whole_number(1), metavar="N", help="files to write (default: one for 2,000 recordings)"
     )
     job.add_argument(
-        "--part", type=whole_number(0), metavar="K", help="do part K alone, from 0: for a scheduler's array of jobs"
+        "--shard", type=whole_number(0), metavar="K", help="do shard K alone, from 0: for a scheduler's array of jobs"
     )
     job.add_argument("--strict", action="store_true", help="stop at the first recording that cannot be embedded")
     job.add_argument("--retry-failed", action="store_true", help="embed those again that could not be embedded")
     job.add_argument(
-        "--batch-size", type=_batch_size, default=None, metavar="N|auto", help="the most windows at a time (auto)"
+        "--batch-size", type=_batch_size, default=None, metavar="N|auto", help="the most chunks at a time (auto)"
     )
     job.add_argument(
         "--workers", type=whole_number(0), metavar="N", help="processes that decode, for each device (default: auto)"
@@ -77,8 +77,8 @@ def run(options: argparse.Namespace) -> int:
         raise ValueError("--address, --ray-workers and --gpus-per-worker go with --engine ray.")
     if options.engine == "ray" and (options.workers is not None or options.device is not None):
         raise ValueError("--workers and --device go with the local engine: on Ray, every node decodes, on what it has.")
-    if None not in (options.part, options.num_parts) and options.part >= options.num_parts:
-        raise ValueError(f"--part counts from 0: it is at most {options.num_parts - 1}, not {options.part}.")
+    if None not in (options.shard, options.num_shards) and options.shard >= options.num_shards:
+        raise ValueError(f"--shard counts from 0: it is at most {options.num_shards - 1}, not {options.shard}.")
 
     from hf_gar.embedding.embedder import AudioEmbedder
     from hf_gar.embedding.job_folder import ERRORS_FILE
@@ -107,8 +107,8 @@ def run(options: argparse.Namespace) -> int:
         batch_size=options.batch_size,
     )
     job_options = JobOptions(
-        num_parts=options.num_parts,
-        part=options.part,
+        num_shards=options.num_shards,
+        shard=options.shard,
         strict=options.strict,
         retry_failed=options.retry_failed,
         engine=_engine(options),
@@ -124,7 +124,7 @@ def run(options: argparse.Namespace) -> int:
         )
     if status.missing:
         print(
-            f"Left to another run, which works on them: parts {', '.join(map(str, status.missing))}.", file=sys.stderr
+            f"Left to another run, which works on them: shards {', '.join(map(str, status.missing))}.", file=sys.stderr
         )
         return NOT_FINISHED
     if not status.failed:
@@ -133,7 +133,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _engine(options: argparse.Namespace) -> Any:
-    """What runs the parts of the job."""
+    """What runs the shards of the job."""
     if options.engine == "ray":
         from hf_gar.embedding.ray_engine import RayEngine
 

@@ -100,7 +100,7 @@ def add_task_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seeds", type=whole_number(0), nargs="+", default=[42, 43, 44], metavar="SEED")
     parser.add_argument(
-        "--batch-size", type=whole_number(1), metavar="N", help="the most windows embedded at a time (default: auto)"
+        "--batch-size", type=whole_number(1), metavar="N", help="the most chunks embedded at a time (default: auto)"
     )
     parser.add_argument(
         "--max-length", type=whole_number(1), metavar="FRAMES", help="AST's input length (default: the task's)"

@@ -26,16 +26,16 @@ def run(options: argparse.Namespace) -> int:
         return NOT_FINISHED if status.missing else 0
     layers = description["fusion_layers"] or "unfused"
     print(f"model       {description['model']}, layers {layers}, {description['dtype']}")
-    print(f"parts       {len(status.finished)} of {status.num_parts} finished")
+    print(f"shards      {len(status.finished)} of {status.num_shards} finished")
     recordings = description["recordings"]
     print(
         f"recordings  {status.embedded} embedded, {status.failed} failed" + (f", of {recordings}" if recordings else "")
     )
     if status.failed:
         print(f"failed      see {status.output / ERRORS_FILE}")
-    for name, parts in (("running", status.running), ("damaged", status.damaged), ("missing", status.missing)):
-        if parts:
-            print(f"{name:12}{_ranges(parts)}")
+    for name, shards in (("running", status.running), ("damaged", status.damaged), ("missing", status.missing)):
+        if shards:
+            print(f"{name:12}{_ranges(shards)}")
     return NOT_FINISHED if status.missing else 0
 
 

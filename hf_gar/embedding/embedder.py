@@ -10,9 +10,9 @@ import datasets
 import torch
 
 from hf_gar.embedding.crop import Crop
+from hf_gar.embedding.decoding import ChunkDataset, ProcessPool, Unreadable, WorkerPool
 from hf_gar.embedding.file_names import escape
-from hf_gar.embedding.preparation import Preparation, ProcessPool, Unreadable, WorkerPool
-from hf_gar.embedding.window_batch import Embedding, WindowBatch
+from hf_gar.embedding.length_buckets import Embedding, LengthBuckets
 from hf_gar.errors import HfGarError
 from hf_gar.hub.load import Repository, find_repository
 from hf_gar.models import FusionFeatureExtractor, FusionModel
@@ -80,7 +80,7 @@ class AudioEmbedder:
             reason in the column "error" and leave the embedding empty.
         with_frames: Add the columns "frame_embeddings", (frame, D), and "frame_times", (frame,) in seconds, as well.
         crop: Bring every recording to one length first.
-        batch_size: The most windows that pass through the model at a time; by default as many as its memory is meant
+        batch_size: The most chunks that pass through the model at a time; by default as many as its memory is meant
             for.
         workers: Processes that decode recordings while the model works, or a pool of them; by default this one does.
     """
@@ -146,14 +146,14 @@ class AudioEmbedder:
         return {**self.__dict__, "_model": None}
 
     def __call__(
-        self, batch: dict[str, list], rank: int | None = None, on_prepared: Callable[[int], object] | None = None
+        self, batch: dict[str, list], rank: int | None = None, on_loaded: Callable[[int], object] | None = None
     ) -> dict[str, list]:
         """Embed the recordings of a batch of rows, whose crops depend on their column "split", if they have one.
 
         Args:
             batch: The rows, column by column.
             rank: The process, where `map` runs `with_rank`.
-            on_prepared: As of `embed`.
+            on_loaded: As of `embed`.
 
         Returns:
             The columns that are added.
@@ -164,7 +164,7 @@ class AudioEmbedder:
                 "Name the one with the recordings as audio_column."
             )
         splits = batch.get("split", [None] * len(batch[self.audio_column]))
-        results = self.embed(batch[self.audio_column], rank, splits, on_prepared)
+        results = self.embed(batch[self.audio_column], rank, splits, on_loaded)
         done = [result if isinstance(result, Embedding) else None for result in results]
         columns: dict[str, list] = {
             "embedding": [result and result.clip for result in done],
@@ -182,7 +182,7 @@ class AudioEmbedder:
         sources: Sequence[Any],
         rank: int | None = None,
         splits: Sequence[str | None] | None = None,
-        on_prepared: Callable[[int], object] | None = None,
+        on_loaded: Callable[[int], object] | None = None,
     ) -> list[Embedding | Exception]:
         """Embed recordings of any length, each anything that `load_audio` takes.
 
@@ -190,7 +190,7 @@ class AudioEmbedder:
             sources: The recordings.
             rank: The process, where there are several.
             splits: Of the recordings, for a `crop`.
-            on_prepared: Called with the number of recordings that were read since the last call: progress.
+            on_loaded: Called with the number of recordings that were read since the last call: progress.
 
         Returns:
             For each recording its `Embedding`, or, with `on_error="record"`, the error where it cannot be read.
@@ -200,18 +200,18 @@ class AudioEmbedder:
             OSError: A file is missing or cannot be read (likewise).
         """
         model = self.load_model(rank)  # first: it makes PyTorch safe in a forked process
-        batch = WindowBatch(model, self.feature_extractor, self.batch_size, self.with_frames)
+        batch = LengthBuckets(model, self.feature_extractor, self.batch_size, self.with_frames)
         recordings: dict[int, tuple[str, int]] = {}  # their names and lengths
         errors: dict[int, Exception] = {}
-        preparation = Preparation(sources, self.feature_extractor, self.crop, splits)
-        for item in self.pool.prepare(preparation):
+        dataset = ChunkDataset(sources, self.feature_extractor, self.crop, splits)
+        for item in self.pool.load(dataset):
             if isinstance(item, Unreadable):
                 self._raise_or_record(item.error, item.recording, errors)
             else:
                 batch.add(item)
                 recordings[item.recording] = item.name, item.num_samples
-            if on_prepared is not None and (isinstance(item, Unreadable) or item.is_last):
-                on_prepared(1)
+            if on_loaded is not None and (isinstance(item, Unreadable) or item.is_last):
+                on_loaded(1)
         batch.run()
         embeddings: dict[int, Embedding | Exception] = {}
         for index, (name, num_samples) in recordings.items():

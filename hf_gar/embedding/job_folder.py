@@ -1,4 +1,4 @@
-"""A job's folder on disk: its parts, their locks, what was embedded and what failed.
+"""A job's folder on disk: its shards, their locks, what was embedded and what failed.
 
 Nothing here needs PyTorch, so that `hf-gar status` answers at once.
 """
@@ -20,15 +20,15 @@ from hf_gar.files import write_errors, write_whole_file
 JOB_FILE = "job.json"
 ERRORS_FILE = "errors.jsonl"
 LOCKS = ".locks"
-# Where a part's metadata says what failed.
+# Where a shard's metadata says what failed.
 METADATA_KEY = b"hf_gar"
-# Who only looks whether a part is locked holds the lock for a moment: a run that comes back to a part waits for that.
+# Who only looks whether a shard is locked holds the lock for a moment: a run that comes back to a shard waits for that.
 LOCK_TIMEOUT_S = 0.3
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A recording that could not be embedded: its row in the part, its name, and the reason."""
+    """A recording that could not be embedded: its row in the shard, its name, and the reason."""
 
     row: int
     file: str
@@ -36,19 +36,19 @@ class Failure:
 
 
 @dataclass(frozen=True)
-class PartInfo:
-    """What a finished part holds."""
+class ShardInfo:
+    """What a finished shard holds."""
 
     embedded: int
     failures: tuple[Failure, ...]
 
 
-def read_part_info(path: Path) -> PartInfo | None:
-    """What a part holds; None where there is no such file, or a damaged one, which has to be embedded again."""
+def read_shard_info(path: Path) -> ShardInfo | None:
+    """What a shard holds; None where there is no such file, or a damaged one, which has to be embedded again."""
     try:
         metadata = pq.read_metadata(path)
         failures = json.loads(metadata.metadata[METADATA_KEY])["failures"]
-        return PartInfo(metadata.num_rows, tuple(Failure(**failure) for failure in failures))
+        return ShardInfo(metadata.num_rows, tuple(Failure(**failure) for failure in failures))
     except FileNotFoundError:
         return None
     except (pa.ArrowInvalid, KeyError, TypeError, ValueError, OSError):
@@ -57,10 +57,10 @@ def read_part_info(path: Path) -> PartInfo | None:
 
 @dataclass(frozen=True)
 class JobStatus:
-    """How far a job is: its parts by number, how many recordings were embedded, and which could not be."""
+    """How far a job is: its shards by number, how many recordings were embedded, and which could not be."""
 
     output: Path
-    num_parts: int
+    num_shards: int
     finished: tuple[int, ...]
     missing: tuple[int, ...]  # those that are damaged, or that another process is at, included
     damaged: tuple[int, ...]
@@ -69,24 +69,24 @@ class JobStatus:
     failed: int
 
 
-def part_path(output: Path, part: int, num_parts: int) -> Path:
-    """The file of a part, by its number from 0."""
-    return output / f"part-{part:05d}-of-{num_parts:05d}.parquet"
+def shard_path(output: Path, shard: int, num_shards: int) -> Path:
+    """The file of a shard, by its number from 0."""
+    return output / f"part-{shard:05d}-of-{num_shards:05d}.parquet"
 
 
 @contextlib.contextmanager
-def part_lock(output: Path, part: int, timeout_s: float = 0) -> Iterator[bool]:
-    """Keep other processes from a part while the block runs; gives False where one is working on it."""
+def shard_lock(output: Path, shard: int, timeout_s: float = 0) -> Iterator[bool]:
+    """Keep other processes from a shard while the block runs; gives False where one is working on it."""
     folder = output / LOCKS
     with write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / f"{part}.lock", timeout=timeout_s)
+    lock = FileLock(folder / f"{shard}.lock", timeout=timeout_s)
     try:
         lock.acquire()
     except Timeout:
         yield False
         return
-    except NotImplementedError:  # a file system without locks: two processes may do the same part, each whole
+    except NotImplementedError:  # a file system without locks: two processes may do the same shard, each whole
         yield True
         return
     try:
@@ -104,7 +104,7 @@ def read_description(output: Path) -> dict[str, Any]:
     path = output / JOB_FILE
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
-        description["num_parts"] = int(description["num_parts"])
+        description["num_shards"] = int(description["num_shards"])
         return description
     except OSError as error:
         raise HfGarError(f"{output} holds no embedding job: {error}. Make one with `hf-gar embed`.") from error
@@ -112,34 +112,36 @@ def read_description(output: Path) -> dict[str, Any]:
         raise HfGarError(f"{path} is damaged: {error!r}. Choose another `output`.") from error
 
 
-def read_status(output: str | Path, parts: Sequence[int] | None = None) -> JobStatus:
-    """How far a job is, or some of its parts.
+def read_status(output: str | Path, shards: Sequence[int] | None = None) -> JobStatus:
+    """How far a job is, or some of its shards.
 
     Raises:
         HfGarError: The folder holds no job.
     """
     output = Path(output)
-    num_parts = read_description(output)["num_parts"]
-    paths = {part: part_path(output, part, num_parts) for part in (range(num_parts) if parts is None else parts)}
-    infos = {part: read_part_info(path) for part, path in paths.items()}
-    finished = {part: info for part, info in infos.items() if info is not None}
-    missing = [part for part in paths if part not in finished]
+    num_shards = read_description(output)["num_shards"]
+    paths = {
+        shard: shard_path(output, shard, num_shards) for shard in (range(num_shards) if shards is None else shards)
+    }
+    infos = {shard: read_shard_info(path) for shard, path in paths.items()}
+    finished = {shard: info for shard, info in infos.items() if info is not None}
+    missing = [shard for shard in paths if shard not in finished]
     return JobStatus(
         output,
-        num_parts,
+        num_shards,
         finished=tuple(finished),
         missing=tuple(missing),
-        damaged=tuple(part for part in missing if paths[part].exists()),
+        damaged=tuple(shard for shard in missing if paths[shard].exists()),
         running=tuple(
-            part for part in missing if (output / LOCKS / f"{part}.lock").exists() and _is_locked(output, part)
+            shard for shard in missing if (output / LOCKS / f"{shard}.lock").exists() and _is_locked(output, shard)
         ),
         embedded=sum(info.embedded for info in finished.values()),
         failed=sum(len(info.failures) for info in finished.values()),
     )
 
 
-def finished_parts(output: Path) -> list[Path]:
-    """The files of a finished job's parts, in order.
+def finished_shards(output: Path) -> list[Path]:
+    """The files of a finished job's shards, in order.
 
     Raises:
         HfGarError: The folder holds no job, or one that is not finished.
@@ -147,24 +149,24 @@ def finished_parts(output: Path) -> list[Path]:
     status = read_status(output)
     if status.missing:
         raise HfGarError(
-            f"{output} is not finished: {len(status.missing)} of {status.num_parts} parts are missing. Run the same "
+            f"{output} is not finished: {len(status.missing)} of {status.num_shards} shards are missing. Run the same "
             "`hf-gar embed` again first."
         )
-    return [part_path(output, part, status.num_parts) for part in range(status.num_parts)]
+    return [shard_path(output, shard, status.num_shards) for shard in range(status.num_shards)]
 
 
 def write_errors_file(output: Path) -> None:
-    """Gather the failures of all finished parts in `errors.jsonl`."""
-    num_parts = read_description(output)["num_parts"]
+    """Gather the failures of all finished shards in `errors.jsonl`."""
+    num_shards = read_description(output)["num_shards"]
     lines = []
-    for part in range(num_parts):
-        info = read_part_info(part_path(output, part, num_parts))
+    for shard in range(num_shards):
+        info = read_shard_info(shard_path(output, shard, num_shards))
         for failure in info.failures if info else ():
-            line = {"file": failure.file, "reason": failure.reason, "part": part, "row": failure.row}
+            line = {"file": failure.file, "reason": failure.reason, "shard": shard, "row": failure.row}
             lines.append(json.dumps(line, ensure_ascii=False) + "\n")
     write_whole_file(output / ERRORS_FILE, "".join(lines))
 
 
-def _is_locked(output: Path, part: int) -> bool:
-    with part_lock(output, part) as is_ours:
+def _is_locked(output: Path, shard: int) -> bool:
+    with shard_lock(output, shard) as is_ours:
         return not is_ours

@@ -1,4 +1,4 @@
-"""Run the parts of a job on this machine: one process a device, each with processes that decode for it."""
+"""Run the shards of a job on this machine: one process a device, each with processes that decode for it."""
 
 import multiprocessing
 import os
@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from datasets.utils import tqdm
 
+from hf_gar.embedding.decoding import ProcessPool, share_decoders
 from hf_gar.embedding.embedder import parse_device
 from hf_gar.embedding.job import Job
-from hf_gar.embedding.preparation import ProcessPool, share_decoders
 from hf_gar.errors import HfGarError
 
 
@@ -26,7 +26,7 @@ def available_devices() -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class LocalEngine:
-    """Runs parts on this machine.
+    """Runs shards on this machine.
 
     Args:
         devices: As in PyTorch, one process each; by default every GPU, or the processor.
@@ -45,28 +45,28 @@ class LocalEngine:
         """The first device."""
         return (self.devices or available_devices())[0]
 
-    def run(self, job: Job, parts: Sequence[int], retry_failed: bool) -> None:
-        """Embed parts of a job, on several devices in several processes.
+    def run(self, job: Job, shards: Sequence[int], retry_failed: bool) -> None:
+        """Embed shards of a job, on several devices in several processes.
 
         Raises:
-            HfGarError: A part cannot be embedded.
+            HfGarError: A shard cannot be embedded.
         """
         devices = self.devices or available_devices()
         workers = share_decoders(os.cpu_count() or 1, len(devices)) if self.workers is None else self.workers
         job = replace(job, embedder=job.embedder.replaced(pool=ProcessPool(workers)))
         if len(devices) == 1:
-            _run_parts(job, parts, devices[0], 0, retry_failed)
+            _run_shards(job, shards, devices[0], 0, retry_failed)
         else:
-            _run_in_processes(job, parts, devices, retry_failed)
+            _run_in_processes(job, shards, devices, retry_failed)
 
 
-def _run_in_processes(job: Job, parts: Sequence[int], devices: Sequence[str], retry_failed: bool) -> None:
+def _run_in_processes(job: Job, shards: Sequence[int], devices: Sequence[str], retry_failed: bool) -> None:
     context = multiprocessing.get_context("spawn")  # a fork and CUDA do not go together
     processes = [
-        # Each has its own parts; one that is done helps the others, kept off what they work on by the parts' locks.
+        # Each has its own shards; one that is done helps the others, kept off what they work on by the shards' locks.
         context.Process(
-            target=_run_parts_in_process,
-            args=(job, parts[index :: len(devices)], device, index, retry_failed, parts),
+            target=_run_shards_in_process,
+            args=(job, shards[index :: len(devices)], device, index, retry_failed, shards),
             name=device,
         )
         for index, device in enumerate(devices)
@@ -88,20 +88,20 @@ def _run_in_processes(job: Job, parts: Sequence[int], devices: Sequence[str], re
         )
 
 
-def _run_parts_in_process(*arguments: Any) -> None:
+def _run_shards_in_process(*arguments: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the main process, which ends this one
-    _run_parts(*arguments)
+    _run_shards(*arguments)
 
 
-def _run_parts(
-    job: Job, parts: Sequence[int], device: str, position: int, retry_failed: bool, others: Sequence[int] = ()
+def _run_shards(
+    job: Job, shards: Sequence[int], device: str, position: int, retry_failed: bool, others: Sequence[int] = ()
 ) -> None:
     job = replace(job, embedder=job.embedder.replaced(device=device))
-    total = None if job.recordings_in_part is None else len(parts) * job.recordings_in_part
+    total = None if job.recordings_in_shard is None else len(shards) * job.recordings_in_shard
     with tqdm(total=total, desc=f"Embedding on {device}", unit=" recordings", position=position) as bar:
-        busy = [part for part in parts if job.run_part(part, retry_failed, bar.update) is None]
-        for part in busy:
-            job.run_part(part, retry_failed, bar.update, comes_back=True)
+        busy = [shard for shard in shards if job.run_shard(shard, retry_failed, bar.update) is None]
+        for shard in busy:
+            job.run_shard(shard, retry_failed, bar.update, comes_back=True)
         # The process that had these may have died since.
-        for part in others:
-            job.run_part(part, on_prepared=bar.update)
+        for shard in others:
+            job.run_shard(shard, on_loaded=bar.update)

@@ -15,8 +15,8 @@ from huggingface_hub import (
     HfApi,
 )
 
-from hf_gar.embedding.job_folder import METADATA_KEY, finished_parts, read_description
-from hf_gar.embedding.parts import ROWS_AT_ONCE, open_writer
+from hf_gar.embedding.job_folder import METADATA_KEY, finished_shards, read_description
+from hf_gar.embedding.shards import ROWS_AT_ONCE, open_writer
 from hf_gar.errors import HfGarError
 from hf_gar.hub.card import render_template
 from hf_gar.hub_errors import hub_errors
@@ -32,7 +32,7 @@ def push_dataset(
     license_id: str | None = None,
     token: str | None = None,
 ) -> str:
-    """Upload a finished job's parts with a dataset card, as one commit; the dataset is made where needed.
+    """Upload a finished job's shards with a dataset card, as one commit; the dataset is made where needed.
 
     What failed, and where the model and the recordings were on this machine, is not published: of absolute paths in the
     column "file_name" only the names are.
@@ -51,7 +51,7 @@ def push_dataset(
         HfGarError: The job is not finished, the dataset on the Hub is something else, or the Hub refuses.
     """
     folder = Path(folder)
-    paths = finished_parts(folder)
+    paths = finished_shards(folder)
     num_rows = sum(pq.read_metadata(path).num_rows for path in paths)
     card = _card(repo_id, read_description(folder), num_rows, pq.read_schema(paths[0]).names, license_id)
     with hub_errors(repo_id):
@@ -60,13 +60,13 @@ def push_dataset(
         there = api.list_repo_files(repo_id, repo_type="dataset")
         new = {f"data/{path.name}": path for path in paths}
         others = [
-            name for name in there if name not in (".gitattributes", "README.md") and not name.startswith("data/part-")
+            name for name in there if name not in (".gitattributes", "README.md") and not name.startswith("data/shard-")
         ]
         if others:
             raise HfGarError(f"{repo_id} holds something else ({', '.join(others[:5])}). Choose another `repo_id`.")
         operations: list[CommitOperation] = [
             CommitOperationAdd("README.md", card.content.encode()),
-            *(CommitOperationDelete(name) for name in there if name.startswith("data/part-") and name not in new),
+            *(CommitOperationDelete(name) for name in there if name.startswith("data/shard-") and name not in new),
         ]
         with tempfile.TemporaryDirectory() as temporary:
             for name, path in new.items():
@@ -81,9 +81,9 @@ def push_dataset(
     return str(commit.repo_url)
 
 
-def _publishable(part: Path, copy: Path) -> Path:
-    """A copy of a part without what failed in it and without absolute paths."""
-    with pq.ParquetFile(part) as file:
+def _publishable(shard: Path, copy: Path) -> Path:
+    """A copy of a shard without what failed in it and without absolute paths."""
+    with pq.ParquetFile(shard) as file:
         kept = {key: value for key, value in (file.schema_arrow.metadata or {}).items() if key != METADATA_KEY}
         schema = file.schema_arrow.with_metadata(kept)
         with open_writer(copy, schema) as writer:

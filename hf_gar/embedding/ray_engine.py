@@ -1,4 +1,4 @@
-"""Run the parts of a job on a Ray cluster: decoding on its processors, the model on its GPUs or processors."""
+"""Run the shards of a job on a Ray cluster: decoding on its processors, the model on its GPUs or processors."""
 
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -8,9 +8,9 @@ from typing import Any
 
 from datasets.utils import tqdm
 
+from hf_gar.embedding.decoding import ChunkDataset, LoadedChunk, Unreadable, give_way, share_decoders
 from hf_gar.embedding.job import Job
 from hf_gar.embedding.local_engine import available_devices
-from hf_gar.embedding.preparation import Preparation, PreparedWindow, Unreadable, give_way, share_decoders
 from hf_gar.errors import HfGarError
 
 try:
@@ -18,17 +18,17 @@ try:
 except ImportError as error:
     raise ImportError('The engine "ray" needs Ray: pip install "hf_gar[ray]"') from error
 
-# Recordings that a decoder takes at most, windows that it hands over at a time, and how many hand-overs it is ahead.
+# Recordings that a decoder takes at most, chunks that it hands over at a time, and how many hand-overs it is ahead.
 RECORDINGS_AT_ONCE = 64
-WINDOWS_AT_ONCE = 16
+CHUNKS_AT_ONCE = 16
 AHEAD = 4
-# How often Ray does a part again whose worker was lost: one that kills its workers is an error in the end.
+# How often Ray does a shard again whose worker was lost: one that kills its workers is an error in the end.
 RETRIES = 10
 
 
 @dataclass(frozen=True)
 class RayEngine:
-    """Runs parts on a Ray cluster; a part whose worker is lost is done again by another.
+    """Runs shards on a Ray cluster; a shard whose worker is lost is done again by another.
 
     The nodes need this package, the source's files and the job's folder under the same paths.
 
@@ -47,11 +47,11 @@ class RayEngine:
         """The first of this machine, which decides on the precision of all."""
         return available_devices()[0]
 
-    def run(self, job: Job, parts: Sequence[int], retry_failed: bool) -> None:
-        """Embed parts of a job.
+    def run(self, job: Job, shards: Sequence[int], retry_failed: bool) -> None:
+        """Embed shards of a job.
 
         Raises:
-            HfGarError: The cluster cannot be reached or is too small, or a part cannot be embedded.
+            HfGarError: The cluster cannot be reached or is too small, or a shard cannot be embedded.
         """
         is_ours = not ray.is_initialized()
         if is_ours:
@@ -63,52 +63,55 @@ class RayEngine:
             resources = ray.cluster_resources()
             gpus = self.gpus_per_model if self.gpus_per_model is not None else float(resources.get("GPU", 0) > 0)
             available = resources.get("GPU", 0) / gpus if gpus else resources.get("CPU", 1)
-            count = min(self.models or int(available), len(parts))
+            count = min(self.models or int(available), len(shards))
             if count < 1 or count > available:
                 raise HfGarError(
                     f"The cluster has {resources.get('CPU', 0):g} processors and {resources.get('GPU', 0):g} GPUs, too "
                     f"few for {count} models with {gpus:g} GPUs each. Ask for fewer models, or fewer GPUs for each."
                 )
-            _run(job, parts, count, gpus, share_decoders(int(resources.get("CPU", 1)), count), retry_failed)
+            _run(job, shards, count, gpus, share_decoders(int(resources.get("CPU", 1)), count), retry_failed)
         finally:
             if is_ours:
                 ray.shutdown()
 
 
-def _run(job: Job, parts: Sequence[int], count: int, gpus: float, decoders: int, retry_failed: bool) -> None:
+def _run(job: Job, shards: Sequence[int], count: int, gpus: float, decoders: int, retry_failed: bool) -> None:
     worker_class = ray.remote(num_cpus=0 if gpus else 1, num_gpus=gpus, max_restarts=RETRIES, max_task_retries=RETRIES)(
         _Worker
     )
     shared_job = ray.put(job)
-    waiting = deque(parts)
-    busy: set[int] = set()  # parts that another run had locked; they are tried once more, as it may have died
-    # A worker gets its first part when it is there: Ray may not find a place for all of them.
+    waiting = deque(shards)
+    busy: set[int] = set()  # shards that another run had locked; they are tried once more, as it may have died
+    # A worker gets its first shard when it is there: Ray may not find a place for all of them.
     running: dict[Any, tuple[Any, int | None]] = {}
     for _ in range(count):
         worker = worker_class.remote()
         running[worker.is_ready.remote()] = worker, None
-    left = len(parts)
-    with tqdm(total=left, desc=f"Embedding on {count} Ray workers", unit=" parts") as bar:
+    left = len(shards)
+    with tqdm(total=left, desc=f"Embedding on {count} Ray workers", unit=" shards") as bar:
         while left:
             (reference,), _ = ray.wait(list(running), num_returns=1)
-            worker, part = running.pop(reference)
+            worker, shard = running.pop(reference)
             try:
                 is_done = ray.get(reference)
             except ray.exceptions.RayTaskError as error:
                 raise HfGarError(str(error.cause)) from error
             except ray.exceptions.RayError as error:
                 raise HfGarError(
-                    f"Ray could not embed a part: {error}\nRun the same command again to resume."
+                    f"Ray could not embed a shard: {error}\nRun the same command again to resume."
                 ) from error
-            if part is not None and not is_done and part not in busy:
-                busy.add(part)
-                waiting.append(part)
-            elif part is not None:
+            if shard is not None and not is_done and shard not in busy:
+                busy.add(shard)
+                waiting.append(shard)
+            elif shard is not None:
                 left -= 1
                 bar.update(1)
             if waiting:
-                part = waiting.popleft()
-                running[worker.run_part.remote(shared_job, part, decoders, retry_failed, part in busy)] = worker, part
+                shard = waiting.popleft()
+                running[worker.run_shard.remote(shared_job, shard, decoders, retry_failed, shard in busy)] = (
+                    worker,
+                    shard,
+                )
 
 
 class _Worker:
@@ -124,26 +127,26 @@ class _Worker:
         """Answers when the actor has started."""
         return True
 
-    def run_part(self, job: Job, part: int, decoders: int, retry_failed: bool, comes_back: bool) -> bool:
-        """Whether the part is done; if not, another run works on it."""
-        if self.job is None:  # the model and the decoders are started with the first part, and kept
+    def run_shard(self, job: Job, shard: int, decoders: int, retry_failed: bool, comes_back: bool) -> bool:
+        """Whether the shard is done; if not, another run works on it."""
+        if self.job is None:  # the model and the decoders are started with the first shard, and kept
             device = "cuda" if ray.get_gpu_ids() else "cpu"
             self.job = replace(job, embedder=job.embedder.replaced(device=device, pool=_Decoders(decoders)))
-        return self.job.run_part(part, retry_failed, comes_back=comes_back) is not None
+        return self.job.run_shard(shard, retry_failed, comes_back=comes_back) is not None
 
 
 class _Decoders:
     """Actors that make recordings ready for one model, anywhere on the cluster."""
 
     def __init__(self, count: int):
-        # They reserve no processor: one that waits until its windows are wanted would keep it from a model. They last,
+        # They reserve no processor: one that waits until its chunks are wanted would keep it from a model. They last,
         # as Ray ends the processes of tasks whenever there are more than processors, and new ones take seconds.
         options = {"num_cpus": 0, "max_restarts": RETRIES, "max_task_retries": RETRIES, "scheduling_strategy": "SPREAD"}
         self.actors = [ray.remote(**options)(_Decoder).remote() for _ in range(count)]
 
-    def prepare(self, preparation: Preparation) -> Iterator[PreparedWindow | Unreadable]:
-        """The windows of a preparation, in order; each actor is a bounded number ahead."""
-        recordings = len(preparation.sources)
+    def load(self, dataset: ChunkDataset) -> Iterator[LoadedChunk | Unreadable]:
+        """The chunks of a dataset, in order; each actor is a bounded number ahead."""
+        recordings = len(dataset.sources)
         at_once = max(1, min(RECORDINGS_AT_ONCE, -(-recordings // len(self.actors))))
         free = deque(self.actors)
         starts = deque(range(0, recordings, at_once))
@@ -151,8 +154,8 @@ class _Decoders:
         while starts or running:
             while starts and free:
                 start, actor = starts.popleft(), free.popleft()
-                stream = actor.prepare.options(num_returns="streaming", _generator_backpressure_num_objects=AHEAD)
-                running.append((start, actor, stream.remote(preparation.slice(start, start + at_once))))
+                stream = actor.load.options(num_returns="streaming", _generator_backpressure_num_objects=AHEAD)
+                running.append((start, actor, stream.remote(dataset.slice(start, start + at_once))))
             start, actor, references = running.popleft()
             for reference in references:
                 for item in ray.get(reference):
@@ -166,8 +169,8 @@ class _Decoder:
     def __init__(self) -> None:
         give_way()
 
-    def prepare(self, preparation: Preparation) -> Iterator[list[PreparedWindow | Unreadable]]:
-        """Its windows, some at a time."""
-        windows = iter(preparation)
-        while some := list(islice(windows, WINDOWS_AT_ONCE)):
+    def load(self, dataset: ChunkDataset) -> Iterator[list[LoadedChunk | Unreadable]]:
+        """Its chunks, some at a time."""
+        chunks = iter(dataset)
+        while some := list(islice(chunks, CHUNKS_AT_ONCE)):
             yield some

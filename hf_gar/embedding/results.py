@@ -11,8 +11,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hf_gar.embedding.job_folder import finished_parts, read_description
-from hf_gar.embedding.parts import ARRAY_COLUMNS
+from hf_gar.embedding.job_folder import finished_shards, read_description
+from hf_gar.embedding.shards import ARRAY_COLUMNS
 
 EMBEDDING = "embedding"
 
@@ -43,25 +43,25 @@ class FinishedJob:
     Args:
         folder: The job's folder.
         description: `job.json`.
-        parts: Its Parquet files, in order.
+        shards: Its Parquet files, in order.
     """
 
     folder: Path
     description: dict[str, Any]
-    parts: tuple[Path, ...]
+    shards: tuple[Path, ...]
 
     @cached_property
     def num_recordings(self) -> int:
         """How many the job holds."""
-        return sum(pq.read_metadata(part).num_rows for part in self.parts)
+        return sum(pq.read_metadata(shard).num_rows for shard in self.shards)
 
     @cached_property
     def columns(self) -> tuple[str, ...]:
         """The source's columns and `duration_s`."""
-        return tuple(name for name in pq.read_schema(self.parts[0]).names if name not in ARRAY_COLUMNS)
+        return tuple(name for name in pq.read_schema(self.shards[0]).names if name not in ARRAY_COLUMNS)
 
     def read(self, rows: np.ndarray | None = None, columns: Sequence[str] | None = None) -> JobResults:
-        """Read the job, or a part of it: of the files, only what holds the rows and columns asked for.
+        """Read the job, or a shard of it: of the files, only what holds the rows and columns asked for.
 
         Args:
             rows: The numbers (row,) of the recordings, ascending; by default all.
@@ -69,7 +69,7 @@ class FinishedJob:
         """
         numbers = np.arange(self.num_recordings) if rows is None else np.asarray(rows, np.int64)
         names = list(self.columns if columns is None else columns)
-        dimension = pq.read_schema(self.parts[0]).field(EMBEDDING).type.list_size
+        dimension = pq.read_schema(self.shards[0]).field(EMBEDDING).type.list_size
         embeddings = np.empty((len(numbers), dimension), np.float32)
         tables, first = [], 0
         for table in self._read_tables(numbers, [*names, EMBEDDING]):
@@ -84,8 +84,8 @@ class FinishedJob:
     def _read_tables(self, numbers: np.ndarray, columns: list[str]) -> Iterator[pa.Table]:
         """The rows of these numbers, a row group at a time, since the embeddings may be many gigabytes."""
         first = 0  # the number of the row group's first recording
-        for part in self.parts:
-            with pq.ParquetFile(part) as file:
+        for shard in self.shards:
+            with pq.ParquetFile(shard) as file:
                 for group in range(file.num_row_groups):
                     size = file.metadata.row_group(group).num_rows
                     start, stop = np.searchsorted(numbers, [first, first + size])
@@ -102,7 +102,7 @@ def open_job(folder: str | Path) -> FinishedJob:
         HfGarError: The folder is no job's, or the job is not finished.
     """
     folder = Path(folder)
-    return FinishedJob(folder, read_description(folder), tuple(finished_parts(folder)))
+    return FinishedJob(folder, read_description(folder), tuple(finished_shards(folder)))
 
 
 def read_job(folder: str | Path) -> JobResults:

@@ -1,4 +1,4 @@
-"""Embed a source of recordings: claim the folder, run the parts that are missing, gather what failed."""
+"""Embed a source of recordings: claim the folder, run the shards that are missing, gather what failed."""
 
 import contextlib
 from collections.abc import Callable, Sequence
@@ -18,14 +18,14 @@ from hf_gar.hub.load import Repository
 
 
 class Engine(Protocol):
-    """What runs the parts of a job, and where."""
+    """What runs the shards of a job, and where."""
 
     @property
     def device(self) -> str:
         """As in PyTorch: the first that a model runs on."""
 
-    def run(self, job: Job, parts: Sequence[int], retry_failed: bool) -> None:
-        """Embed parts of a job; a part that another run works on is left to it."""
+    def run(self, job: Job, shards: Sequence[int], retry_failed: bool) -> None:
+        """Embed shards of a job; a shard that another run works on is left to it."""
 
 
 @dataclass(frozen=True)
@@ -33,16 +33,16 @@ class JobOptions:
     """How a job is run.
 
     Args:
-        num_parts: How many files; by default one for each 2,000 recordings, or one for each file that is streamed.
-        part: Run this part alone, by its number from 0.
+        num_shards: How many files; by default one for each 2,000 recordings, or one for each file that is streamed.
+        shard: Run this shard alone, by its number from 0.
         strict: Stop at the first recording that cannot be embedded.
         retry_failed: Embed those recordings again that could not be embedded before.
-        engine: Runs the parts: a `LocalEngine`, or a `RayEngine`.
+        engine: Runs the shards: a `LocalEngine`, or a `RayEngine`.
         report: Is called with a line about how far the job is, when it begins.
     """
 
-    num_parts: int | None = None
-    part: int | None = None
+    num_shards: int | None = None
+    shard: int | None = None
     strict: bool = False
     retry_failed: bool = False
     engine: Engine = field(default_factory=LocalEngine)
@@ -66,7 +66,7 @@ def run_job(
         options: How it is run.
 
     Returns:
-        How far the job is, or that part of it.
+        How far the job is, or that shard of it.
 
     Raises:
         HfGarError: The source, the model or the folder will not do; the message says why.
@@ -85,18 +85,18 @@ def run_job(
     )
     if not has_begun:
         embedder.load_model()  # before the folder is claimed: a model that cannot be loaded is no job
-    job = claim_job(output, source, embedder, options.num_parts, options.strict)
-    parts = _parts_to_run(job, options.part, options.retry_failed)
-    options.report(_plan(job, parts, options.part, options.retry_failed))
+    job = claim_job(output, source, embedder, options.num_shards, options.strict)
+    shards = _shards_to_run(job, options.shard, options.retry_failed)
+    options.report(_plan(job, shards, options.shard, options.retry_failed))
     try:
-        if parts:
-            options.engine.run(job, parts, options.retry_failed)
+        if shards:
+            options.engine.run(job, shards, options.retry_failed)
     except BaseException:
         with contextlib.suppress(HfGarError):  # the first error is the one to tell
             write_errors_file(output)
         raise
     write_errors_file(output)
-    return read_status(output, None if options.part is None else [options.part])
+    return read_status(output, None if options.shard is None else [options.shard])
 
 
 def embed_recordings(
@@ -112,24 +112,24 @@ def embed_recordings(
     return run_job(source, AudioEmbedder(model, **embedder_options), output, options)
 
 
-def _parts_to_run(job: Job, part: int | None, retry_failed: bool) -> list[int]:
-    if part is not None and not 0 <= part < job.num_parts:
-        raise ValueError(f"part has to be between 0 and {job.num_parts - 1}, not {part}.")
-    if part is not None:
-        return [part]
-    return list(range(job.num_parts)) if retry_failed else list(read_status(job.output).missing)
+def _shards_to_run(job: Job, shard: int | None, retry_failed: bool) -> list[int]:
+    if shard is not None and not 0 <= shard < job.num_shards:
+        raise ValueError(f"shard has to be between 0 and {job.num_shards - 1}, not {shard}.")
+    if shard is not None:
+        return [shard]
+    return list(range(job.num_shards)) if retry_failed else list(read_status(job.output).missing)
 
 
-def _plan(job: Job, parts: list[int], part: int | None, retry_failed: bool) -> str:
+def _plan(job: Job, shards: list[int], shard: int | None, retry_failed: bool) -> str:
     """What a run is about to do, as a line of text."""
     rows = job.source.num_rows
     recordings = "" if rows is None else f"{rows} recordings in "
-    parts_text = f"{recordings}{job.num_parts} part{'s' if job.num_parts > 1 else ''}"
-    if part is not None:
-        return f"{parts_text}; embedding part {part}"
+    shards_text = f"{recordings}{job.num_shards} shard{'s' if job.num_shards > 1 else ''}"
+    if shard is not None:
+        return f"{shards_text}; embedding shard {shard}"
     if retry_failed:
-        return f"{parts_text}; embedding what is missing and what failed before"
-    if not parts:
-        return f"{parts_text}; all are done"
-    done = job.num_parts - len(parts)
-    return f"{parts_text}; {done} of {job.num_parts} are done, resuming" if done else parts_text
+        return f"{shards_text}; embedding what is missing and what failed before"
+    if not shards:
+        return f"{shards_text}; all are done"
+    done = job.num_shards - len(shards)
+    return f"{shards_text}; {done} of {job.num_shards} are done, resuming" if done else shards_text

@@ -99,9 +99,9 @@ def embed_task(
         print(f"hf-gar: {message}", file=sys.stderr)
     results = read_job(job_folder)
     rows = rows_of(list(results.rows[FILE_NAME]), data)
-    parts = _parts(data)[rows]
+    memberships = _memberships(data)[rows]
     splits_there = list(results.rows[SPLIT]) if SPLIT in results.rows else None
-    splits_now = list(parts) if data.part_column == SPLIT else None
+    splits_now = list(memberships) if data.membership_column == SPLIT else None
     if crop is not None and splits_there != splits_now:
         raise HfGarError(
             f"{job_folder} was made with another split of the same recordings, which decides where they are cut. "
@@ -111,8 +111,8 @@ def embed_task(
         results.embeddings,
         data.targets[rows],
         data.classes,
-        parts,
-        data.part_column == "fold",
+        memberships,
+        data.membership_column == "fold",
         list(results.rows[FILE_NAME]),
     )
 
@@ -124,7 +124,9 @@ def _task_normalization(
     if not extractor.is_normalized_by_statistics:
         return None
     in_training = (
-        np.flatnonzero(_parts(data) == "train") if data.part_column == "split" else np.arange(len(data.dataset))
+        np.flatnonzero(_memberships(data) == "train")
+        if data.membership_column == "split"
+        else np.arange(len(data.dataset))
     )
     chosen = np.random.default_rng(0).permutation(in_training)[:MEASURED_CLIPS]
     clips = data.dataset.select(np.sort(chosen))
@@ -141,5 +143,5 @@ def mel_frames(seconds: float, extractor: FusionFeatureExtractor) -> int:
     return len(extractor(silence, sampling_rate=rate, padding=False)["input_features"][0])
 
 
-def _parts(data: TaskData) -> np.ndarray:
-    return data.dataset.with_format("numpy")[data.part_column][:].astype(str)
+def _memberships(data: TaskData) -> np.ndarray:
+    return data.dataset.with_format("numpy")[data.membership_column][:].astype(str)

@@ -32,15 +32,15 @@ class EmbeddedTask:
         embeddings: (clip, D) float32.
         targets: (clip,) class numbers, or (clip, class), true where a clip has a label.
         classes: The names of the classes.
-        parts: The fold or the split of each clip, (clip,).
-        has_folds: Whether `parts` are folds.
+        memberships: The fold or the split of each clip, (clip,).
+        has_folds: Whether `memberships` are folds.
         file_names: Of the clips.
     """
 
     embeddings: np.ndarray
     targets: np.ndarray
     classes: tuple[str, ...]
-    parts: np.ndarray
+    memberships: np.ndarray
     has_folds: bool
     file_names: Sequence[str]
 
@@ -99,7 +99,7 @@ def evaluate_embeddings(
         HfGarError: The embeddings or the partitions will not do; the message says why.
     """
     check_embeddings(task)
-    partitions = make_partitions(task.targets, task.classes, task.parts, task.has_folds, seeds)
+    partitions = make_partitions(task.targets, task.classes, task.memberships, task.has_folds, seeds)
     if probe == "logistic":
         runs = train_logistic_probes(task.embeddings, task.targets, len(task.classes), partitions)
     else:

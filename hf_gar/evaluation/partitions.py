@@ -32,7 +32,7 @@ class Partition:
 
 
 def make_partitions(
-    targets: np.ndarray, classes: Sequence[str], parts: np.ndarray, has_folds: bool, seeds: Sequence[int] = SEEDS
+    targets: np.ndarray, classes: Sequence[str], memberships: np.ndarray, has_folds: bool, seeds: Sequence[int] = SEEDS
 ) -> list[Partition]:
     """The partitions of a task: each seed with each fold, or each seed.
 
@@ -41,8 +41,8 @@ def make_partitions(
     Args:
         targets: (clip,) class numbers, or (clip, class), true where a clip has a label.
         classes: Their names.
-        parts: The fold or the split of each clip, (clip,).
-        has_folds: Whether `parts` are folds.
+        memberships: The fold or the split of each clip, (clip,).
+        has_folds: Whether `memberships` are folds.
         seeds: Of the runs.
 
     Raises:
@@ -51,14 +51,16 @@ def make_partitions(
     partitions = []
     for seed in seeds:
         if has_folds:
-            folds = sorted(set(parts), key=lambda fold: (not fold.isdigit(), int(fold) if fold.isdigit() else 0, fold))
+            folds = sorted(
+                set(memberships), key=lambda fold: (not fold.isdigit(), int(fold) if fold.isdigit() else 0, fold)
+            )
             if len(folds) < 2:
                 raise HfGarError(f"There is only the fold {folds[0]}: a task with folds needs at least two.")
             for fold in folds:
-                rest, test = np.flatnonzero(parts != fold), np.flatnonzero(parts == fold)
+                rest, test = np.flatnonzero(memberships != fold), np.flatnonzero(memberships == fold)
                 partitions.append(_partition(seed, fold, rest, None, test, targets, classes))
         else:
-            train, valid, test = (np.flatnonzero(parts == split) for split in SPLITS)
+            train, valid, test = (np.flatnonzero(memberships == split) for split in SPLITS)
             for split, clips in (("train", train), ("test", test)):
                 if not len(clips):
                     raise HfGarError(f"The split {split!r} is empty. Mark clips as {', '.join(SPLITS)}, or use folds.")

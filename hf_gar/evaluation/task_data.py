@@ -50,7 +50,7 @@ class TaskData:
     is_complete: bool = False
 
     @property
-    def part_column(self) -> str:
+    def membership_column(self) -> str:
         """ "fold" or "split"."""
         return FOLD if FOLD in self.dataset.column_names else SPLIT
 
@@ -87,7 +87,7 @@ def open_task(
     if given is not None and (metric or seconds):
         raise HfGarError(f"The task {given.name} has its own metric and length. Leave `metric` and `seconds` out.")
     dataset = _open_dataset(data)
-    dataset = _with_parts(dataset, split_column, fold_column)
+    dataset = _with_memberships(dataset, split_column, fold_column)
     if label_column not in dataset.column_names:
         raise HfGarError(
             f"The data has no column {label_column!r} with labels, only {', '.join(map(repr, dataset.column_names))}. "
@@ -160,7 +160,7 @@ def _join_splits(splits: datasets.DatasetDict) -> datasets.Dataset:
     return datasets.concatenate_datasets(parts)
 
 
-def _with_parts(dataset: datasets.Dataset, split_column: str | None, fold_column: str | None) -> datasets.Dataset:
+def _with_memberships(dataset: datasets.Dataset, split_column: str | None, fold_column: str | None) -> datasets.Dataset:
     """The dataset with either "fold" or "split", as text; splits by the names train, valid and test."""
     if split_column and fold_column:
         raise HfGarError("A task has splits or folds: give `split_column` or `fold_column`, not both.")

@@ -65,7 +65,7 @@ class ASTFusionFeatureExtractor(FusionFeatureExtractor):
         return self.win_length
 
     @property
-    def window_frames(self) -> int:
+    def chunk_frames(self) -> int:
         return patches(self.max_length)
 
     @property
@@ -73,8 +73,8 @@ class ASTFusionFeatureExtractor(FusionFeatureExtractor):
         return (self.max_length - 1) * self.hop_length + self.win_length
 
     @property
-    def window_tail(self) -> int:
-        return self.max_samples - self.window_frames * self.frame_samples
+    def chunk_tail(self) -> int:
+        return self.max_samples - self.chunk_frames * self.frame_samples
 
     def num_frames(self, num_samples: int) -> int:
         mel_frames = 1 + (max(num_samples, self.minimum_samples) - self.win_length) // self.hop_length

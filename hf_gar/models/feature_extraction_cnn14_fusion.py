@@ -20,10 +20,10 @@ class Cnn14FusionFeatureExtractor(FusionFeatureExtractor):
 
     model_type = Cnn14FusionConfig.model_type
     mel_frames_per_frame = mel_frames_in_frame = MEL_FRAMES_PER_FRAME
-    window_frames = 188  # 60 s
+    chunk_frames = 188  # 60 s
     # A frame embedding depends on 126 mel frames before and after its own, of which the two at a cut are not what they
     # are in the whole recording: 4 frames of 32 cover that.
-    window_context_frames = 4
+    chunk_context_frames = 4
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class Cnn14FusionFeatureExtractor(FusionFeatureExtractor):
         return 0
 
     @property
-    def window_tail(self) -> int:
+    def chunk_tail(self) -> int:
         return 0
 
     def num_frames(self, num_samples: int) -> int:

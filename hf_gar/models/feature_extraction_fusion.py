@@ -69,8 +69,8 @@ class FusionFeatureExtractor(CheckedFields, SequenceFeatureExtractor):
     # Of a frame embedding: the mel frames from one to the next, and those that it is made of.
     mel_frames_per_frame: int
     mel_frames_in_frame: int
-    # For recordings in windows (see windows.py), in frame embeddings.
-    window_context_frames = 0
+    # For recordings in chunks (see chunks.py), in frame embeddings.
+    chunk_context_frames = 0
 
     def __init__(
         self,
@@ -133,7 +133,7 @@ class FusionFeatureExtractor(CheckedFields, SequenceFeatureExtractor):
 
     @property
     def minimum_samples(self) -> int:
-        """Shorter waveforms are padded with zeros to this length, the least that the network takes, in samples."""
+        """Shorter waveforms are padded with zeros to this length, the minimum that the network takes, in samples."""
         raise NotImplementedError(f"{type(self).__name__} has to define minimum_samples.")
 
     @property
@@ -142,18 +142,18 @@ class FusionFeatureExtractor(CheckedFields, SequenceFeatureExtractor):
         return self.win_length // 2
 
     @property
-    def window_frames(self) -> int:
-        """The frame embeddings of a window of a long recording."""
-        raise NotImplementedError(f"{type(self).__name__} has to define window_frames.")
+    def chunk_frames(self) -> int:
+        """The frame embeddings of a chunk of a long recording."""
+        raise NotImplementedError(f"{type(self).__name__} has to define chunk_frames.")
 
     @property
-    def window_tail(self) -> int:
-        """How far a window's last frame reaches beyond the beginning of the next one, in samples."""
-        raise NotImplementedError(f"{type(self).__name__} has to define window_tail.")
+    def chunk_tail(self) -> int:
+        """How far a chunk's last frame reaches beyond the beginning of the next one, in samples."""
+        raise NotImplementedError(f"{type(self).__name__} has to define chunk_tail.")
 
     @property
     def max_samples(self) -> int | None:
-        """The longest window that the network takes, in samples; None where there is no limit."""
+        """The longest chunk that the network takes, in samples; None where there is no limit."""
         return None
 
     @property

@@ -17,7 +17,7 @@ class VGGishFusionFeatureExtractor(FusionFeatureExtractor):
 
     model_type = VGGishFusionConfig.model_type
     mel_frames_per_frame = mel_frames_in_frame = PATCH_MEL_FRAMES // FRAMES_PER_PATCH
-    window_frames = 63 * FRAMES_PER_PATCH  # 60 s
+    chunk_frames = 63 * FRAMES_PER_PATCH  # 60 s
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class VGGishFusionFeatureExtractor(FusionFeatureExtractor):
         return (PATCH_MEL_FRAMES - 1) * self.hop_length + self.win_length
 
     @property
-    def window_tail(self) -> int:
+    def chunk_tail(self) -> int:
         return self.win_length - self.hop_length
 
     def num_frames(self, num_samples: int) -> int:

@@ -76,22 +76,22 @@ def tap_to_frames(tap: torch.Tensor, steps_per_frame: int) -> torch.Tensor:
 
 
 class ClipPooling(ABC):
-    """What makes a clip's embedding of its windows, of which a short clip has one.
+    """What makes a clip's embedding of its chunks, of which a short clip has one.
 
-    A window is summarised where the network has it (`summarize`), and the summaries are merged (`merge`).
+    A chunk is summarised where the network has it (`summarize`), and the summaries are merged (`merge`).
     """
 
     @abstractmethod
     def summarize(self, frames: torch.Tensor, clips: torch.Tensor | None, own_frames: torch.Tensor) -> torch.Tensor:
-        """What `merge` needs of windows, in float32: a sum of many frames overflows half precision.
+        """What `merge` needs of chunks, in float32: a sum of many frames overflows half precision.
 
         Args:
-            frames: Their frame embeddings, (window, frame, D).
-            clips: Their embeddings, (window, D), where the network does not pool them from its frames.
-            own_frames: (window, frame), true for the frames that are a window's own, neither context nor padding.
+            frames: Their frame embeddings, (chunk, frame, D).
+            clips: Their embeddings, (chunk, D), where the network does not pool them from its frames.
+            own_frames: (chunk, frame), true for the frames that are a chunk's own, neither context nor padding.
 
         Returns:
-            (window, k, D); k depends on the kind of pooling.
+            (chunk, k, D); k depends on the kind of pooling.
         """
 
     @abstractmethod
@@ -99,8 +99,8 @@ class ClipPooling(ABC):
         """The embeddings of clips.
 
         Args:
-            summaries: Of each clip's windows, (..., window, k, D).
-            num_frames: How many frames of their own the windows have, (..., window).
+            summaries: Of each clip's chunks, (..., chunk, k, D).
+            num_frames: How many frames of their own the chunks have, (..., chunk).
 
         Returns:
             (..., D).
@@ -118,7 +118,7 @@ class FramePooling(ClipPooling):
         self.head = head
 
     def summarize(self, frames: torch.Tensor, clips: torch.Tensor | None, own_frames: torch.Tensor) -> torch.Tensor:
-        """The maximum and the sum over each window's own frames, (window, 2, D)."""
+        """The maximum and the sum over each chunk's own frames, (chunk, 2, D)."""
         frames, outside = frames.float(), ~own_frames[:, :, None]
         maximum = frames.masked_fill(outside, torch.finfo(frames.dtype).min).amax(1)
         return torch.stack([maximum, frames.masked_fill(outside, 0).sum(1)], dim=1)
@@ -130,10 +130,10 @@ class FramePooling(ClipPooling):
 
 
 class DurationPooling(ClipPooling):
-    """The mean of the windows' embeddings, weighted by their durations: for networks with an embedding of their own."""
+    """The mean of the chunks' embeddings, weighted by their durations: for networks with an embedding of their own."""
 
     def summarize(self, frames: torch.Tensor, clips: torch.Tensor | None, own_frames: torch.Tensor) -> torch.Tensor:
-        """The windows' embeddings, (window, 1, D)."""
+        """The chunks' embeddings, (chunk, 1, D)."""
         assert clips is not None
         return clips.float()[:, None]
 

@@ -32,7 +32,7 @@ def mel_spectrogram(
     mel_filters: torch.Tensor,
     window: torch.Tensor,
     power: int,
-    prepare: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    preprocess: Callable[[torch.Tensor], torch.Tensor] | None = None,
 ) -> torch.Tensor:
     """The mel spectrogram of a waveform, one mel frame for every full window.
 
@@ -42,14 +42,14 @@ def mel_spectrogram(
         mel_filters: (n_fft // 2 + 1, mel).
         window: (win_length,).
         power: The exponent of the spectrum's magnitude: 1 or 2.
-        prepare: What is done to frames (frame, win_length) before the window.
+        preprocess: What is done to frames (frame, win_length) before the window.
 
     Returns:
         (1 + (samples - win_length) // hop_length, mel).
     """
     pieces = []
     for frames in waveform.unfold(0, len(window), front_end.hop_length).split(FRAMES_AT_ONCE):
-        spectrum = torch.fft.rfft((frames if prepare is None else prepare(frames)) * window, n=front_end.n_fft)
+        spectrum = torch.fft.rfft((frames if preprocess is None else preprocess(frames)) * window, n=front_end.n_fft)
         squared = spectrum.real.square() + spectrum.imag.square()
         pieces.append((squared if power == 2 else squared.sqrt()) @ mel_filters)
     return torch.cat(pieces)
@@ -158,7 +158,7 @@ def kaldi_filter_bank(waveform: torch.Tensor, front_end: FrontEnd) -> torch.Tens
         (1 + (samples - win_length) // hop_length, mel).
     """
 
-    def prepare(frames: torch.Tensor) -> torch.Tensor:
+    def preprocess(frames: torch.Tensor) -> torch.Tensor:
         frames = frames - frames.mean(dim=-1, keepdim=True)
         before = torch.nn.functional.pad(frames, (1, 0), mode="replicate")[..., :-1]
         return frames - 0.97 * before
@@ -169,6 +169,6 @@ def kaldi_filter_bank(waveform: torch.Tensor, front_end: FrontEnd) -> torch.Tens
         htk_mel_filters(front_end),
         window=torch.hann_window(front_end.win_length, periodic=False),
         power=2,
-        prepare=prepare,
+        preprocess=preprocess,
     )
     return torch.log(mel.clamp(min=torch.finfo(torch.float32).eps))

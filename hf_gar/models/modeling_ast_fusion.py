@@ -8,12 +8,12 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 # Those marked F401 are needed by the others: of a local folder, transformers 4 copies only what a file names itself.
 from .audio_integrity import DamageError  # noqa: F401
 from .audio_loading import AudioError  # noqa: F401
+from .chunks import split_chunks  # noqa: F401
 from .configuration_ast_fusion import PATCH_SIZE, PATCH_STRIDE, ASTFusionConfig
 from .configuration_fusion import FusionConfig  # noqa: F401
 from .fusion import DurationPooling
 from .modeling_fusion import FusionModel, LayerOutputs
 from .pipeline_audio_embedding import AudioEmbeddingPipeline  # noqa: F401
-from .windows import split_windows  # noqa: F401
 
 try:
     from transformers import initialization as init  # transformers 5: leaves weights alone that were loaded
@@ -152,7 +152,7 @@ class ASTFusionModel(FusionModel):
             raise ValueError(
                 f"input_features has {input_features.shape[1]} spectrogram frames, but this model takes "
                 f"max_length={self.config.max_length}. The feature extractor pads to its own max_length: load "
-                "both with the same one. Long recordings are for the pipeline or hf_gar, which cut them into windows."
+                "both with the same one. Long recordings are for the pipeline or hf_gar, which cut them into chunks."
             )
         attention = self.config._attn_implementation
         if output_attentions and attention != "eager":

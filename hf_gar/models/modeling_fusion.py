@@ -173,7 +173,7 @@ class FusionModel(FusionPreTrainedModel):
             frame_mask = length_mask(self.frame_counts(lengths).to(frames.device), frames.shape[1])
             frames = frames.masked_fill(~frame_mask[:, :, None], 0)
         summaries = self.pooling.summarize(frames, None if clips is None else concatenate(clips), frame_mask)
-        # Each clip is a single window.
+        # Each clip is a single chunk.
         pooled = self.pooling.merge(summaries[:, None], frame_mask.sum(1, keepdim=True))
         return FusionOutput(
             last_hidden_state=frames,

@@ -8,12 +8,12 @@ from transformers.pipelines.base import ChunkPipeline
 
 from .audio_integrity import DamageError  # noqa: F401 - of a local folder, transformers 4 copies only what is named
 from .audio_loading import AudioError, check_embedding, is_rate_and_samples, open_recording, read_samples
+from .chunks import split_chunks
 from .fusion import span_mask
-from .windows import split_windows
 
 
 class AudioEmbeddingPipeline(ChunkPipeline):
-    """Embed recordings. Long ones are cut into windows, of which `batch_size` pass through the model at a time.
+    """Embed recordings. Long ones are cut into chunks, of which `batch_size` pass through the model at a time.
 
     ```python
     embed = pipeline("feature-extraction", model="org/cnn14-fusion", trust_remote_code=True)
@@ -70,15 +70,15 @@ class AudioEmbeddingPipeline(ChunkPipeline):
     def preprocess(self, inputs: Any) -> Iterator[dict[str, Any]]:
         rate = self.feature_extractor.sampling_rate
         recording = open_recording(inputs)
-        for window in split_windows(read_samples(recording, rate), self.feature_extractor):
-            spectrograms = self.feature_extractor.spectrograms([window.waveform])
+        for chunk in split_chunks(read_samples(recording, rate), self.feature_extractor):
+            spectrograms = self.feature_extractor.spectrograms([chunk.waveform])
             features = self.feature_extractor.pad({"input_features": spectrograms}, return_tensors="pt")
-            own_frames = (window.first, window.stop)
-            yield {**features, "own_frames": own_frames, "name": recording.name, "is_last": window.is_last}
+            own_frames = (chunk.first, chunk.stop)
+            yield {**features, "own_frames": own_frames, "name": recording.name, "is_last": chunk.is_last}
 
     def _forward(self, model_inputs: dict[str, Any], pool: bool = True, timestamps: bool = False) -> dict[str, Any]:
         own, name, is_last = (model_inputs.pop(key) for key in ("own_frames", "name", "is_last"))
-        bounds = [own] if isinstance(own, tuple) else own  # a single window, or a batch of them
+        bounds = [own] if isinstance(own, tuple) else own  # a single chunk, or a batch of them
         outputs = self.model(**model_inputs)
         own_frames = span_mask(bounds, outputs.frame_mask)
         return {
@@ -95,20 +95,20 @@ class AudioEmbeddingPipeline(ChunkPipeline):
 
     def postprocess(
         self,
-        windows: list[dict[str, Any]],
+        chunks: list[dict[str, Any]],
         pool: bool = True,
         timestamps: bool = False,
         return_tensors: bool = False,
     ) -> Any:
-        name = windows[0]["name"]
+        name = chunks[0]["name"]
         if pool and not timestamps:
-            summaries = torch.cat([window["summaries"] for window in windows]).to(self.device)
-            num_frames = torch.cat([window["num_frames"] for window in windows]).to(self.device)
+            summaries = torch.cat([chunk["summaries"] for chunk in chunks]).to(self.device)
+            num_frames = torch.cat([chunk["num_frames"] for chunk in chunks]).to(self.device)
             with torch.inference_mode():
                 clip = self.model.pooling.merge(summaries, num_frames).float().cpu()
             check_embedding(clip.numpy(), name)
             return _as_result(clip, return_tensors)
-        frames = torch.cat([window["frames"][0] for window in windows])
+        frames = torch.cat([chunk["frames"][0] for chunk in chunks])
         check_embedding(frames.cpu().numpy(), name)
         if not timestamps:
             return _as_result(frames, return_tensors)

@@ -25,7 +25,7 @@ def write_job(folder: Path, columns: dict, embeddings: np.ndarray, **description
     table = table.replace_schema_metadata({**table.schema.metadata, METADATA_KEY: b'{"failures": []}'})
     pq.write_table(table, folder / "part-00000-of-00001.parquet")
     described = {"model": "org/vggish-fusion", "fusion_layers": [9, 14], "source": None, "path_column": None}
-    described["num_parts"] = 1
+    described["num_shards"] = 1
     (folder / "job.json").write_text(json.dumps({**described, **description}))
     return folder
 

@@ -64,7 +64,7 @@ def test_damaged_files_among_good_ones(tmp_path):
             good.append(whole.name)
         path.write_bytes(damage(path.read_bytes(), kind, chance))
         damaged[path.name] = kind
-    status = embed_job([folder], repository, tmp_path / "out", num_parts=4)
+    status = embed_job([folder], repository, tmp_path / "out", num_shards=4)
 
     errors = {error["file"]: error["reason"] for error in map(json.loads, (tmp_path / "out" / "errors.jsonl").open())}
     results = read_job(tmp_path / "out")

@@ -61,7 +61,7 @@ def test_what_a_column_may_hold(repository, recordings):
 
 @pytest.mark.parametrize("fit", [1, 0])
 def test_a_device_whose_memory_is_too_small(fit, rows, repository):
-    """A batch is halved until it fits; that a single window does not is an error."""
+    """A batch is halved until it fits; that a single chunk does not is an error."""
     expected = AudioEmbedder(repository, dtype="float32").embed(rows["audio"])
     embedder = AudioEmbedder(repository, dtype="float32")
     passed = []
@@ -73,7 +73,7 @@ def test_a_device_whose_memory_is_too_small(fit, rows, repository):
 
     embedder.load_model().register_forward_pre_hook(refuse, with_kwargs=True)
     if fit == 0:
-        with pytest.raises(HfGarError, match="too small for a single window"):
+        with pytest.raises(HfGarError, match="too small for a single chunk"):
             embedder.embed(rows["audio"])
         return
     found = embedder.embed(rows["audio"])

@@ -106,17 +106,17 @@ ROWS_IN_GROUP = 50
 
 @pytest.fixture
 def large_job(tmp_path) -> Path:
-    """A job of two parts with twenty row groups each, and columns that no map needs."""
+    """A job of two shards with twenty row groups each, and columns that no map needs."""
     embeddings = np.random.default_rng(0).standard_normal((1000, 512)).astype(np.float32)
-    for part in range(2):
+    for shard in range(2):
         columns = {
-            "file_name": [f"{part}-{index}.wav" for index in range(1000)],
+            "file_name": [f"{shard}-{index}.wav" for index in range(1000)],
             **{f"column{number}": np.arange(1000) + number for number in range(20)},
             "label": list("ab" * 500),
         }
-        folder = write_job(tmp_path / "job", columns, embeddings + part, num_parts=2)
+        folder = write_job(tmp_path / "job", columns, embeddings + shard, num_shards=2)
         table = pq.read_table(folder / "part-00000-of-00001.parquet")
-        pq.write_table(table, folder / f"part-{part:05d}-of-00002.parquet", row_group_size=ROWS_IN_GROUP)
+        pq.write_table(table, folder / f"part-{shard:05d}-of-00002.parquet", row_group_size=ROWS_IN_GROUP)
         (folder / "part-00000-of-00001.parquet").unlink()
     return tmp_path / "job"
 
@@ -124,9 +124,9 @@ def large_job(tmp_path) -> Path:
 def damage_what_is_not_needed(folder: Path, rows: np.ndarray, columns: set[str]) -> int:
     """Overwrite all that a job holds besides some rows' groups and some columns; gives how many bytes."""
     damaged = 0
-    for part, path in enumerate(sorted(folder.glob("part-*"))):
+    for shard, path in enumerate(sorted(folder.glob("part-*"))):
         metadata = pq.read_metadata(path)
-        needed = {row // ROWS_IN_GROUP for row in rows - part * metadata.num_rows}
+        needed = {row // ROWS_IN_GROUP for row in rows - shard * metadata.num_rows}
         with path.open("r+b") as file:
             for group in range(metadata.num_row_groups):
                 for number in range(metadata.num_columns):

@@ -62,14 +62,14 @@ def num_finished(output: Path) -> int:
     return len(list(output.glob("part-*.parquet")))
 
 
-def kill_until_done(arguments: list[str], output: Path, kills: int, parts: int) -> None:
+def kill_until_done(arguments: list[str], output: Path, kills: int, shards: int) -> None:
     """Run a command again and again, and kill it so many times at work, at a random moment; then let it end."""
     moments = random.Random(0)
     for kill in range(kills):
         process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        # Not so late that too few parts are left for the other kills.
+        # Not so late that too few shards are left for the other kills.
         deadline = time.monotonic() + moments.uniform(1, 12)
-        while time.monotonic() < deadline and num_finished(output) < parts * (kill + 1) // (kills + 1):
+        while time.monotonic() < deadline and num_finished(output) < shards * (kill + 1) // (kills + 1):
             time.sleep(0.01)
         assert process.poll() is None, "the command ended before it was killed"
         process.kill()
@@ -88,14 +88,14 @@ def assert_same_job(found: Path, expected: Path, tolerance: float = 0) -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "kills", "parts"),
+    ("source", "kills", "shards"),
     [("table", 1, 6), pytest.param("real_table", 20, 16, marks=[pytest.mark.slow, pytest.mark.timeout(3000)])],
 )
-def test_kill_9_at_random_moments(source, kills, parts, repository, tmp_path, request):
+def test_kill_9_at_random_moments(source, kills, shards, repository, tmp_path, request):
     table = request.getfixturevalue(source)
-    embed_job([table], repository, tmp_path / "undisturbed", num_parts=parts)
-    arguments = command(table, repository, tmp_path / "killed", "--num-parts", parts)
-    kill_until_done(arguments, tmp_path / "killed", kills, parts)
+    embed_job([table], repository, tmp_path / "undisturbed", num_shards=shards)
+    arguments = command(table, repository, tmp_path / "killed", "--num-shards", shards)
+    kill_until_done(arguments, tmp_path / "killed", kills, shards)
     assert_same_job(tmp_path / "killed", tmp_path / "undisturbed")
 
 
@@ -109,14 +109,14 @@ def ray_workers(driver: int) -> list[psutil.Process]:
 
 
 @pytest.mark.parametrize(
-    ("source", "kills", "workers", "parts"),
+    ("source", "kills", "workers", "shards"),
     [("table", 1, 1, 3), pytest.param("real_table", 10, 2, 16, marks=[pytest.mark.slow, pytest.mark.timeout(3000)])],
 )
-def test_ray_loses_workers(source, kills, workers, parts, repository, tmp_path, request):
+def test_ray_loses_workers(source, kills, workers, shards, repository, tmp_path, request):
     table = request.getfixturevalue(source)
-    embed_job([table], repository, tmp_path / "local", num_parts=parts)
+    embed_job([table], repository, tmp_path / "local", num_shards=shards)
     arguments = command(table, repository, tmp_path / "ray", "--engine", "ray", "--ray-workers", workers)
-    arguments += ["--num-parts", str(parts)]
+    arguments += ["--num-shards", str(shards)]
     process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     moments = random.Random(0)
     killed = 0
@@ -142,16 +142,16 @@ sys.exit(hf_gar.cli.main(sys.argv[1:]))
 """
 
 
-def test_two_runs_at_once_share_the_parts(table, repository, tmp_path):
+def test_two_runs_at_once_share_the_shards(table, repository, tmp_path):
     output = tmp_path / "shared"
-    options = command(table, repository, output, "--num-parts", 8)[3:]
+    options = command(table, repository, output, "--num-shards", 8)[3:]
     pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
     both = [subprocess.Popen([sys.executable, "-c", WAITING, *options], text=True, **pipes) for _ in range(2)]
     assert [process.stdout.readline() for process in both] == ["ready\n"] * 2
     for process in both:
         process.stdin.write("\n")
         process.stdin.flush()
-    at_once = 0  # parts that were being worked on at the same time
+    at_once = 0  # shards that were being worked on at the same time
     while any(process.poll() is None for process in both):
         with contextlib.suppress(HfGarError):  # not begun yet
             at_once = max(at_once, len(read_status(output).running))
@@ -159,24 +159,24 @@ def test_two_runs_at_once_share_the_parts(table, repository, tmp_path):
     assert at_once == 2
     for process in both:
         _, errors = process.communicate()
-        # One may end while the other is at its last part.
-        assert process.returncode == 0 or "Left to another run, which works on them: parts" in errors, errors
-    embed_job([table], repository, tmp_path / "alone", num_parts=8)
+        # One may end while the other is at its last shard.
+        assert process.returncode == 0 or "Left to another run, which works on them: shards" in errors, errors
+    embed_job([table], repository, tmp_path / "alone", num_shards=8)
     assert_same_job(output, tmp_path / "alone")
 
 
-def test_who_looks_at_a_part_does_not_keep_a_run_from_it(table, repository, tmp_path):
-    embed_job([table], repository, tmp_path / "out", num_parts=3, part=0)
+def test_who_looks_at_a_shard_does_not_keep_a_run_from_it(table, repository, tmp_path):
+    embed_job([table], repository, tmp_path / "out", num_shards=3, shard=0)
     lock = FileLock(tmp_path / "out" / LOCKS / "1.lock", thread_local=False)  # released by a timer's thread
     lock.acquire()
     assert read_status(tmp_path / "out").running == (1,)
     threading.Timer(LOCK_TIMEOUT_S / 3, lock.release, kwargs={"force": True}).start()
-    assert embed_job([table], repository, tmp_path / "out", part=1).missing == ()
+    assert embed_job([table], repository, tmp_path / "out", shard=1).missing == ()
 
 
 def test_a_process_for_each_device(table, repository, tmp_path):
-    embed_job([table], repository, tmp_path / "two", num_parts=4, devices=["cpu", "cpu"])
-    embed_job([table], repository, tmp_path / "one", num_parts=4)
+    embed_job([table], repository, tmp_path / "two", num_shards=4, devices=["cpu", "cpu"])
+    embed_job([table], repository, tmp_path / "one", num_shards=4)
     assert_same_job(tmp_path / "two", tmp_path / "one", tolerance=1e-6)
 
 
@@ -193,7 +193,7 @@ def wait_until_gone(group: int) -> bool:
 
 @pytest.mark.parametrize(("stop", "devices"), [(signal.SIGINT, 1), (signal.SIGTERM, 1), (signal.SIGTERM, 2)])
 def test_a_job_is_stopped_cleanly(stop, devices, table, repository, tmp_path):
-    arguments = command(table, repository, tmp_path / "out", "--num-parts", 40, "--device", *["cpu"] * devices)
+    arguments = command(table, repository, tmp_path / "out", "--num-shards", 40, "--device", *["cpu"] * devices)
     process = subprocess.Popen(
         arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
@@ -219,7 +219,7 @@ def test_sigterm_ends_a_job_from_its_first_moment(tries, table, repository, tmp_
     """While libraries are imported, too, where an exception may be lost or abort the process."""
     moments = random.Random(tries)
     for index in range(tries):
-        arguments = command(table, repository, tmp_path / f"out{index}", "--num-parts", 40)
+        arguments = command(table, repository, tmp_path / f"out{index}", "--num-shards", 40)
         process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         time.sleep(moments.uniform(0.1, 6))
         process.terminate()
@@ -234,32 +234,32 @@ def is_expected(line: str) -> bool:
     return line.startswith("hf-gar: ") or "it/s]" in line or "recordings/s]" in line or not line.strip()
 
 
-def test_one_part_alone_and_its_status(table, repository, tmp_path, run_here):
-    embed_job([table], repository, tmp_path / "out", num_parts=5, part=3)
+def test_one_shard_alone_and_its_status(table, repository, tmp_path, run_here):
+    embed_job([table], repository, tmp_path / "out", num_shards=5, shard=3)
     assert read_status(tmp_path / "out").finished == (3,)
     (tmp_path / "out" / "part-00001-of-00005.parquet").write_bytes(b"no parquet")
     code, printed, _ = run_here("status", tmp_path / "out")
     assert code == 5
-    assert "parts       1 of 5 finished" in printed
+    assert "shards      1 of 5 finished" in printed
     assert "damaged     1\n" in printed
     assert "missing     0-2, 4\n" in printed
-    with pytest.raises(ValueError, match="part has to be between 0 and 4"):
-        embed_job([table], repository, tmp_path / "out", part=5)
-    with pytest.raises(HfGarError, match="4 of 5 parts are missing"):
+    with pytest.raises(ValueError, match="shard has to be between 0 and 4"):
+        embed_job([table], repository, tmp_path / "out", shard=5)
+    with pytest.raises(HfGarError, match="4 of 5 shards are missing"):
         read_job(tmp_path / "out")
     embed_job([table], repository, tmp_path / "out")  # the damaged one, too
     code, printed, _ = run_here("status", tmp_path / "out")
     assert code == 0
     assert "recordings  120 embedded, 0 failed, of 120" in printed
-    with pytest.raises(HfGarError, match="num_parts is 5 there, 4 now"):
-        embed_job([table], repository, tmp_path / "out", num_parts=4)
+    with pytest.raises(HfGarError, match="num_shards is 5 there, 4 now"):
+        embed_job([table], repository, tmp_path / "out", num_shards=4)
 
 
 def test_what_failed_is_tried_again_when_asked(recordings, repository, tmp_path):
     good = (recordings / "clip2.ogg").read_bytes()
     (recordings / "clip2.ogg").write_bytes(good[:1000])
     (recordings / "clip4.wav").rename(tmp_path / "away.wav")
-    status = embed_job([recordings], repository, tmp_path / "out", num_parts=2)
+    status = embed_job([recordings], repository, tmp_path / "out", num_shards=2)
     assert (status.embedded, status.failed) == (4, 2)
     assert embed_job([recordings], repository, tmp_path / "out").failed == 2  # not unasked
 
@@ -270,7 +270,7 @@ def test_what_failed_is_tried_again_when_asked(recordings, repository, tmp_path)
     assert error["file"] == "clip4.wav"
     (tmp_path / "away.wav").rename(recordings / "clip4.wav")
     assert embed_job([recordings], repository, tmp_path / "out", retry_failed=True).failed == 0
-    embed_job([recordings], repository, tmp_path / "afresh", num_parts=2)
+    embed_job([recordings], repository, tmp_path / "afresh", num_shards=2)
     found, expected = read_job(tmp_path / "out"), read_job(tmp_path / "afresh")
     assert list(found.rows["file_name"]) == list(expected.rows["file_name"])
     np.testing.assert_allclose(found.embeddings, expected.embeddings, rtol=1e-5, atol=1e-6)

@@ -76,10 +76,10 @@ def test_a_source_with_nothing_good(recordings, repository, tmp_path):
 
 def test_a_finished_job_is_not_run_again(recordings, repository, tmp_path):
     embed_job([recordings], repository, tmp_path / "out")
-    part = tmp_path / "out" / "part-00000-of-00001.parquet"
-    before = part.stat().st_mtime_ns
+    shard = tmp_path / "out" / "part-00000-of-00001.parquet"
+    before = shard.stat().st_mtime_ns
     assert embed_job([recordings], repository, tmp_path / "out").embedded == 6
-    assert part.stat().st_mtime_ns == before
+    assert shard.stat().st_mtime_ns == before
 
 
 def test_another_job_in_the_folder_is_refused(recordings, repository, model, tmp_path):

@@ -215,10 +215,10 @@ def test_rows_of_nothing_but_recordings_have_names(kind, recordings, repository_
         "paths": paths,
         "recordings": [*CLIPS[:3], "row 3 of the source", *CLIPS[4:]],
         "bytes": [f"row {row} of the source" for row in range(6)],
-        "streamed": [*CLIPS[:3], "row 0 of the part", *CLIPS[4:]],
+        "streamed": [*CLIPS[:3], "row 0 of the shard", *CLIPS[4:]],
     }
     dataset = dataset.to_iterable_dataset(num_shards=2) if kind == "streamed" else dataset
-    embed_job(dataset, repository_of_one, tmp_path / "out", num_parts=2)
+    embed_job(dataset, repository_of_one, tmp_path / "out", num_shards=2)
     found = read_job(tmp_path / "out")
     assert list(found.rows.columns) == ["file_name", "duration_s"]
     assert list(found.rows["file_name"]) == expected[kind]
@@ -244,7 +244,7 @@ def test_a_limit_of_what_is_streamed(limit, recordings, repository_of_one, tmp_p
     tars = write_tars(recordings, tmp_path)
     status = embed_job(tars, repository_of_one, tmp_path / "tars", limit=limit)
     keys = list(read_job(tmp_path / "tars").rows["__key__"])
-    assert (status.embedded, status.num_parts, keys) == (len(keys), 1, [f"clip{row}" for row in range(6)][:limit])
+    assert (status.embedded, status.num_shards, keys) == (len(keys), 1, [f"clip{row}" for row in range(6)][:limit])
     rows = [{"bytes": (recordings / name).read_bytes(), "path": name} for name in CLIPS]
     labels = datasets.ClassLabel(names=["even", "odd"])
     parquet = tmp_path / "rows.parquet"
@@ -336,14 +336,14 @@ def write_tars(recordings, folder) -> list[Path]:
 def test_webdataset_tars_are_streamed(recordings, repository_of_one, tmp_path):
     tars = write_tars(recordings, tmp_path)
     status = embed_job(tars, repository_of_one, tmp_path / "out")
-    assert (status.num_parts, status.embedded, status.failed) == (2, 6, 0)
+    assert (status.num_shards, status.embedded, status.failed) == (2, 6, 0)
     found = read_job(tmp_path / "out")
     assert [row["label"] for row in found.rows["json"]] == list(range(6))
     embed_job([recordings], repository_of_one, tmp_path / "files")
     # The MP3 went through 16-bit WAV: near, not equal.
     assert relative_error(found.embeddings, read_job(tmp_path / "files").embeddings) < 1e-2
     with pytest.raises(HfGarError, match="cut at its files, of which it has 2"):
-        embed_job(tars, repository_of_one, tmp_path / "more", num_parts=3)
+        embed_job(tars, repository_of_one, tmp_path / "more", num_shards=3)
 
 
 def test_a_tar_that_is_cut_short(recordings, repository_of_one, tmp_path):
@@ -395,25 +395,25 @@ def test_a_dataset_that_changed_on_the_hub(recordings, repository_of_one, tmp_pa
             sounds.cast_column("audio", datasets.Audio(decode=False)).push_to_hub("org/sounds")
 
         push(rows)
-        embed_job(["org/sounds"], repository_of_one, tmp_path / "out", num_parts=2, part=0)
+        embed_job(["org/sounds"], repository_of_one, tmp_path / "out", num_shards=2, shard=0)
         push(rows[::-1])
         with pytest.raises(HfGarError, match=r"`dataset_revision` [0-9a-f]{40}\.") as error:
             embed_job(["org/sounds"], repository_of_one, tmp_path / "out")
         first = str(error.value)[-41:-1]
         embed_job(["org/sounds"], repository_of_one, tmp_path / "out", revision=first)
-        embed_job([recordings], repository_of_one, tmp_path / "expected", num_parts=2)
+        embed_job([recordings], repository_of_one, tmp_path / "expected", num_shards=2)
         assert (read_job(tmp_path / "out").embeddings == read_job(tmp_path / "expected").embeddings).all()
 
 
 def test_what_is_published_tells_nothing_of_this_machine(recordings, repository_of_one, tmp_path, monkeypatch):
     paths = [*(str(recordings / name) for name in CLIPS[:2]), str(recordings / "gone.wav")]
-    assert embed_job(paths, repository_of_one, tmp_path / "out", num_parts=2).failed == 1
+    assert embed_job(paths, repository_of_one, tmp_path / "out", num_shards=2).failed == 1
     with LocalHub(tmp_path / "hub", organizations=("org",)) as hub:
         hub.patch(monkeypatch)
         push_dataset(tmp_path / "out", "org/embeddings")
         files = hub.files("org/embeddings", repo_type="dataset")
-        parts = [pq.read_table(io.BytesIO(files[name])) for name in sorted(files) if name.endswith(".parquet")]
-        assert len(parts) == 2
-        assert [name for part in parts for name in part["file_name"].to_pylist()] == CLIPS[:2]
+        shards = [pq.read_table(io.BytesIO(files[name])) for name in sorted(files) if name.endswith(".parquet")]
+        assert len(shards) == 2
+        assert [name for shard in shards for name in shard["file_name"].to_pylist()] == CLIPS[:2]
         assert not [name for name, content in files.items() if str(tmp_path).encode() in content]
         assert not [name for name, content in files.items() if b"gone.wav" in content]

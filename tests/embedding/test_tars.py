@@ -101,7 +101,7 @@ def test_formats_and_names_may_differ(repository, tmp_path):
     first = write_tar(tmp_path / "1.tar", {"a.wav": wav(), "caf\udce9.WAV": wav(1), "damaged.wav": b"text"})
     second = write_tar(tmp_path / "2.tar", [("b.flac", flac.getvalue()), ("b.flac", flac.getvalue())])
     status = embed_job([second, first], repository, tmp_path / "out")
-    assert (status.num_parts, status.embedded, status.failed) == (2, 4, 1)
+    assert (status.num_shards, status.embedded, status.failed) == (2, 4, 1)
     assert list(read_job(tmp_path / "out").rows["__key__"]) == ["a", r"caf\xe9", "b", "b"]
     assert errors_of(tmp_path / "out")["damaged"].startswith("damaged.wav cannot be decoded")
 

@@ -136,7 +136,7 @@ SOURCES: dict[str, tuple[Callable, int]] = {  # and how many rows have no path
 @pytest.mark.parametrize("kind", SOURCES)
 def test_every_one_is_a_row_or_an_error(kind, folder, repository, tmp_path):
     make, without_path = SOURCES[kind]
-    status = embed_job(make(folder), repository, tmp_path / "out", num_parts=None if kind == "tars" else 3, workers=0)
+    status = embed_job(make(folder), repository, tmp_path / "out", num_shards=None if kind == "tars" else 3, workers=0)
     job = read_job(tmp_path / "out")
     content = (tmp_path / "out" / "errors.jsonl").read_bytes().decode()  # UTF-8
     errors = [json.loads(line) for line in content.splitlines()]
@@ -166,7 +166,7 @@ def test_every_one_is_a_row_or_an_error(kind, folder, repository, tmp_path):
 
 
 def test_a_list_of_the_same_errors_is_retried(folder, repository, tmp_path):
-    first = embed_job([folder], repository, tmp_path / "out", num_parts=3, workers=0)
+    first = embed_job([folder], repository, tmp_path / "out", num_shards=3, workers=0)
     (folder / "away.wav").unlink()
     (folder / "away.wav").symlink_to("good.wav")
     again = embed_job([folder], repository, tmp_path / "out", retry_failed=True, workers=0)

@@ -19,6 +19,6 @@ def single_label_task(clips=120, dimension=8, classes=3, folds=None, spread=1.0,
     embeddings, targets = clusters(clips, dimension, classes, spread, seed)
     order = np.arange(clips) // classes
     splits = np.array(["train", "train", "valid", "test"])[order % 4]
-    parts = (order % folds + 1).astype(str) if folds else splits
+    memberships = (order % folds + 1).astype(str) if folds else splits
     names = tuple(f"class{index}" for index in range(classes))
-    return EmbeddedTask(embeddings, targets, names, parts, bool(folds), [f"{i}.wav" for i in range(clips)])
+    return EmbeddedTask(embeddings, targets, names, memberships, bool(folds), [f"{i}.wav" for i in range(clips)])

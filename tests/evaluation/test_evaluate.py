@@ -36,7 +36,7 @@ def test_a_sweep_chooses_by_validation():
     alone = evaluate_embeddings(task, [0.01], settings=SETTINGS)
     np.testing.assert_allclose(result.runs["test"], alone.runs["test"])
     # The labels of the test clips play no part: with others, the choice is the same.
-    targets = np.where(task.parts == "test", (task.targets + 1) % 3, task.targets)
+    targets = np.where(task.memberships == "test", (task.targets + 1) % 3, task.targets)
     other = evaluate_embeddings(replace(task, targets=targets), [1e-7, 0.01], settings=SETTINGS)
     assert (other.learning_rate, other.sweep) == (result.learning_rate, result.sweep)
     assert other.test.mean < result.test.mean
@@ -47,8 +47,8 @@ def test_several_labels_are_scored_by_mean_average_precision():
     generator = np.random.default_rng(0)
     embeddings = generator.normal(size=(2000, 4)).astype(np.float32)
     targets = np.column_stack([embeddings[:, :3] > 0, generator.random(2000) < 0.25])
-    parts = np.array(["train", "train", "valid", "test"])[np.arange(2000) % 4]
-    task = EmbeddedTask(embeddings, targets, ("a", "b", "c", "coin"), parts, False, [str(i) for i in range(2000)])
+    memberships = np.array(["train", "train", "valid", "test"])[np.arange(2000) % 4]
+    task = EmbeddedTask(embeddings, targets, ("a", "b", "c", "coin"), memberships, False, [str(i) for i in range(2000)])
     result = evaluate_embeddings(task, [0.01], settings=SETTINGS)
     assert (result.metric, result.confusion) == ("mAP", None)
     assert min(result.per_class[name] for name in "abc") > 0.97
@@ -59,7 +59,7 @@ def test_several_labels_are_scored_by_mean_average_precision():
 def test_logistic_regression_is_scikit_learns():
     task = single_label_task(spread=2)
     result = evaluate_embeddings(task, [0.01], probe="logistic", seeds=[1])
-    train, test = task.parts == "train", task.parts == "test"
+    train, test = task.memberships == "train", task.memberships == "test"
     scaler = StandardScaler().fit(task.embeddings[train])
     regression = LogisticRegression(max_iter=1000).fit(scaler.transform(task.embeddings[train]), task.targets[train])
     assert result.test.mean == pytest.approx(

@@ -42,7 +42,7 @@ def test_without_all_pairs_the_search_grows_from_the_best_layer():
 
 def test_the_choice_does_not_see_the_test_clips():
     task = layered_task()
-    targets = np.where(task.parts == "test", (task.targets + 1) % 3, task.targets)
+    targets = np.where(task.memberships == "test", (task.targets + 1) % 3, task.targets)
     search = search_layers(replace(task, targets=targets), SLICES, [0.01], seeds=(1,))
     assert search.best == (2, 4)
     assert search.evaluation.test.mean < 0.2

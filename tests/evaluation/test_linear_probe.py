@@ -16,8 +16,8 @@ NAMES = ("a", "b", "c", "d")
 
 def partitions_of(targets, folds=3, seeds=(42, 43)):
     # Folds of unequal size: their epochs have unequal numbers of batches.
-    parts = np.array([str(index % folds) if index % 5 else "0" for index in range(len(targets))])
-    return make_partitions(targets, NAMES, parts, True, seeds)
+    memberships = np.array([str(index % folds) if index % 5 else "0" for index in range(len(targets))])
+    return make_partitions(targets, NAMES, memberships, True, seeds)
 
 
 def several_labels(clips, dimension=12, seed=0):

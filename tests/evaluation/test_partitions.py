@@ -9,41 +9,41 @@ NAMES = ("cat", "dog")
 
 def test_folds_hold_out_a_tenth_with_every_class_by_seed():
     targets = np.array([0] * 90 + [1] * 10)
-    parts = np.array([str(index % 10 + 1) for index in range(100)])
-    partitions = make_partitions(targets, NAMES, parts, True, (1, 2))
+    memberships = np.array([str(index % 10 + 1) for index in range(100)])
+    partitions = make_partitions(targets, NAMES, memberships, True, (1, 2))
     assert [(p.seed, p.fold) for p in partitions] == [(seed, str(fold)) for seed in (1, 2) for fold in range(1, 11)]
     for partition in partitions:
         everything = np.concatenate([partition.train, partition.valid, partition.test])
         assert sorted(everything) == list(range(100))
-        assert set(parts[partition.test]) == {partition.fold}
+        assert set(memberships[partition.test]) == {partition.fold}
         assert list(np.bincount(targets[partition.valid])) == [8, 1]
     assert not np.array_equal(partitions[0].valid, partitions[10].valid)
-    again = make_partitions(targets, NAMES, parts, True, (1,))
+    again = make_partitions(targets, NAMES, memberships, True, (1,))
     np.testing.assert_array_equal(again[3].valid, partitions[3].valid)
 
 
 def test_splits_are_taken_as_they_are_and_a_missing_validation_split_is_held_out():
     targets = np.arange(60) % 2
-    parts = np.array(["train", "train", "test"] * 20)
-    (partition,) = make_partitions(targets, NAMES, parts, False, (42,))
+    memberships = np.array(["train", "train", "test"] * 20)
+    (partition,) = make_partitions(targets, NAMES, memberships, False, (42,))
     assert (len(partition.train), len(partition.valid), len(partition.test)) == (36, 4, 20)
-    parts[:3] = "valid"
-    (partition,) = make_partitions(targets, NAMES, parts, False, (42,))
+    memberships[:3] = "valid"
+    (partition,) = make_partitions(targets, NAMES, memberships, False, (42,))
     assert list(partition.valid) == [0, 1, 2]
 
 
 def test_several_labels_hold_out_every_label():
     generator = np.random.default_rng(0)
     targets = generator.random((200, 4)) < [0.5, 0.3, 0.06, 0.08]
-    parts = np.array([str(index % 2) for index in range(200)])
-    for partition in make_partitions(targets, ("a", "b", "c", "d"), parts, True, (1, 2, 3)):
+    memberships = np.array([str(index % 2) for index in range(200)])
+    for partition in make_partitions(targets, ("a", "b", "c", "d"), memberships, True, (1, 2, 3)):
         assert targets[partition.valid].any(0).all()
         assert targets[partition.train].any(0).all()
         assert len(partition.valid) < 0.2 * len(partition.train)
 
 
 @pytest.mark.parametrize(
-    ("targets", "parts", "has_folds", "message"),
+    ("targets", "memberships", "has_folds", "message"),
     [
         ([0, 1, 0, 1], ["train", "train", "valid", "valid"], False, "split 'test' is empty"),
         ([0, 1, 0, 1], ["test", "test", "valid", "valid"], False, "split 'train' is empty"),
@@ -58,9 +58,9 @@ def test_several_labels_hold_out_every_label():
         ([0, 1], ["1", "1"], True, "only the fold 1"),
     ],
 )
-def test_what_cannot_be_partitioned(targets, parts, has_folds, message):
+def test_what_cannot_be_partitioned(targets, memberships, has_folds, message):
     with pytest.raises(HfGarError, match=message):
-        make_partitions(np.array(targets), NAMES, np.array(parts), has_folds)
+        make_partitions(np.array(targets), NAMES, np.array(memberships), has_folds)
 
 
 def test_a_test_split_without_any_label():
@@ -70,6 +70,6 @@ def test_a_test_split_without_any_label():
 
 
 def test_one_clip_of_a_class_is_enough_where_validation_is_given():
-    parts = np.array(["train", "train", "valid", "test"])
-    (partition,) = make_partitions(np.array([0, 1, 0, 1]), NAMES, parts, False, (42,))
+    memberships = np.array(["train", "train", "valid", "test"])
+    (partition,) = make_partitions(np.array([0, 1, 0, 1]), NAMES, memberships, False, (42,))
     assert list(partition.train) == [0, 1]

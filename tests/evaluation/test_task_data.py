@@ -17,7 +17,12 @@ def test_a_folder_with_a_table(recordings):
         "file_name,label,fold\nclip0.wav,b,1\nclip1.flac,a,2\nclip2.ogg,b,1\nclip3.mp3,a,2\n"
     )
     data = open_task(recordings, seconds=2)
-    assert (data.task.metric, data.task.seconds, data.classes, data.part_column) == ("accuracy", 2, ("a", "b"), "fold")
+    assert (data.task.metric, data.task.seconds, data.classes, data.membership_column) == (
+        "accuracy",
+        2,
+        ("a", "b"),
+        "fold",
+    )
     assert list(data.targets) == [1, 0, 1, 0]
     row = {"audio": str(recordings / "clip1.flac"), "fold": "2", "file_name": "clip1.flac", "label": "a"}
     assert data.dataset[1] == row
@@ -67,7 +72,7 @@ def test_a_datasets_own_splits_and_columns():
     assert (data.classes, list(data.targets)) == (("x", "y"), [1, 0] * 3)
     # ESC-50 on the Hub: one split, whose rows have folds.
     folds = split.add_column("fold", [1, 2])
-    assert open_task(datasets.DatasetDict(train=folds), label_column="category").part_column == "fold"
+    assert open_task(datasets.DatasetDict(train=folds), label_column="category").membership_column == "fold"
 
 
 def test_several_labels_as_lists_or_with_commas():

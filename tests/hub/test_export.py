@@ -32,7 +32,7 @@ SHARED_FILES = {
     "modeling_fusion.py",
     "pipeline_audio_embedding.py",
     "preprocessor_config.json",
-    "windows.py",
+    "chunks.py",
 }
 SAVED = ("config.json", "preprocessor_config.json", "model.safetensors")
 CLASSES = {"vggish": "VGGish", "cnn14": "Cnn14", "ast": "AST"}

@@ -287,9 +287,9 @@ def test_altered_weights(publishable, tmp_path):
 
 def test_changed_code_is_named_and_not_run(publishable, tmp_path):
     folder = altered(publishable, tmp_path)
-    with (folder / "windows.py").open("a") as code:
+    with (folder / "chunks.py").open("a") as code:
         code.write(f"\nopen({str(tmp_path / 'was_run')!r}, 'w')\n")
-    with pytest.raises(HfGarError, match=r"differs from that of the installed hf_gar: windows.py"):
+    with pytest.raises(HfGarError, match=r"differs from that of the installed hf_gar: chunks.py"):
         check_repository(folder)
     assert not (tmp_path / "was_run").exists()
     check_repository(folder, trust_remote_code=True)

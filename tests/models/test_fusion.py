@@ -40,7 +40,7 @@ def test_a_tap_is_pooled_over_time_and_flattened_channel_major():
 
 
 def pool(frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """The embeddings of clips of one window each."""
+    """The embeddings of clips of one chunk each."""
     pooling = FramePooling()
     return pooling.merge(pooling.summarize(frames, None, mask)[:, None], mask.sum(1, keepdim=True))
 
@@ -52,16 +52,16 @@ def test_pooling_sees_only_a_clips_own_frames():
     torch.testing.assert_close(pooled[1], frames[1].amax(0) + frames[1].mean(0))
 
 
-def test_pooled_windows_are_the_pooled_clip():
+def test_pooled_chunks_are_the_pooled_clip():
     frames, pooling = torch.randn(1, 9, 3), FramePooling(torch.nn.Linear(3, 3))
     counts, mask = torch.tensor([4, 5]), torch.ones(1, 5, dtype=torch.bool)
-    windows = [frames[:, :4], frames[:, 4:]]
-    summaries = torch.cat([pooling.summarize(piece, None, mask[:, : piece.shape[1]]) for piece in windows])
+    chunks = [frames[:, :4], frames[:, 4:]]
+    summaries = torch.cat([pooling.summarize(piece, None, mask[:, : piece.shape[1]]) for piece in chunks])
     expected = pooling.head(frames[0].amax(0) + frames[0].mean(0)).relu()
     torch.testing.assert_close(pooling.merge(summaries, counts), expected)
 
 
-def test_embeddings_of_windows_count_by_their_durations():
+def test_embeddings_of_chunks_count_by_their_durations():
     clips, pooling = torch.tensor([[1.0, 2.0], [4.0, 8.0]]), DurationPooling()
     frames = torch.zeros(2, 3, 2)
     summaries = pooling.summarize(frames, clips, torch.ones(2, 3, dtype=torch.bool))

@@ -8,13 +8,13 @@ from torch import nn
 # Those marked F401 are needed by the others: of a local folder, transformers 4 copies only what a file names itself.
 from .audio_integrity import DamageError  # noqa: F401
 from .audio_loading import AudioError  # noqa: F401
+from .chunks import split_chunks  # noqa: F401
 from .configuration_fusion import FusionConfig
 from .feature_extraction_fusion import FusionFeatureExtractor
 from .fusion import tap_to_frames
 from .log_mel import vggish_log_mel
 from .modeling_fusion import FusionModel, LayerOutputs
 from .pipeline_audio_embedding import AudioEmbeddingPipeline  # noqa: F401
-from .windows import split_windows  # noqa: F401
 
 LAYERS = (1, 2)
 CHANNELS = 4
@@ -54,7 +54,7 @@ class ToyFusionFeatureExtractor(FusionFeatureExtractor):
 
     model_type = ToyFusionConfig.model_type
     mel_frames_per_frame = mel_frames_in_frame = MEL_FRAMES_PER_FRAME
-    window_frames = 600  # 60 s
+    chunk_frames = 600  # 60 s
 
     def __init__(
         self,
@@ -76,7 +76,7 @@ class ToyFusionFeatureExtractor(FusionFeatureExtractor):
         return (MEL_FRAMES_PER_FRAME - 1) * self.hop_length + self.win_length
 
     @property
-    def window_tail(self) -> int:
+    def chunk_tail(self) -> int:
         return self.win_length - self.hop_length
 
     def num_frames(self, num_samples: int) -> int:

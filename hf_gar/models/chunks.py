@@ -1,9 +1,9 @@
-"""Recordings of any length: windows that are embedded one by one, with bounded memory.
+"""Recordings of any length: chunks that are embedded one by one, with bounded memory.
 
-Window w covers the frame embeddings [w N, (w + 1) N) of a recording. What the network sees beyond them goes along: C
+Chunk w covers the frame embeddings [w N, (w + 1) N) of a recording. What the network sees beyond them goes along: C
 frames of context on either side, whose embeddings are dropped, and a tail that the last frame reaches into.
 
-    |  C  |           N frames           |  C  | tail |        the waveform of a window in the middle
+    |  C  |           N frames           |  C  | tail |        the waveform of a chunk in the middle
 """
 
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 
-class Windowing(Protocol):
+class Chunking(Protocol):
     """How a feature extractor cuts recordings; lengths in samples, or in frames where the name says so."""
 
     @property
@@ -20,58 +20,58 @@ class Windowing(Protocol):
         """From one frame embedding to the next."""
 
     @property
-    def window_frames(self) -> int:
-        """N: the frame embeddings of a window."""
+    def chunk_frames(self) -> int:
+        """N: the frame embeddings of a chunk."""
 
     @property
-    def window_context_frames(self) -> int:
+    def chunk_context_frames(self) -> int:
         """C: the frames on either side whose embeddings are dropped."""
 
     @property
-    def window_tail(self) -> int:
+    def chunk_tail(self) -> int:
         """How far the last frame reaches beyond the beginning of the next."""
 
     @property
     def max_samples(self) -> int | None:
-        """The longest window, where the network has such a limit."""
+        """The longest chunk, where the network has such a limit."""
 
     def num_frames(self, num_samples: int) -> int:
         """The number of frame embeddings of a recording."""
 
 
-class Window(NamedTuple):
+class Chunk(NamedTuple):
     """A piece of a recording; its own frame embeddings are [first, stop) of those that the piece gives."""
 
     waveform: np.ndarray
     first: int
     stop: int
     is_last: bool
-    num_samples: int  # of the recording as far as it was read: all of it, where this is the last window
+    num_samples: int  # of the recording as far as it was read: all of it, where this is the last chunk
 
 
-def split_windows(blocks: Iterator[np.ndarray], windowing: Windowing) -> Iterator[Window]:
-    """Cut a recording, given block by block, into windows; a short one is a single window."""
-    step, context = windowing.window_frames, windowing.window_context_frames
-    samples = windowing.frame_samples
+def split_chunks(blocks: Iterator[np.ndarray], chunking: Chunking) -> Iterator[Chunk]:
+    """Cut a recording, given block by block, into chunks; a short one is a single chunk."""
+    step, context = chunking.chunk_frames, chunking.chunk_context_frames
+    samples = chunking.frame_samples
     buffer, start = np.empty(0, np.float32), 0  # the samples that are still needed, and where they begin
     ended = False
     first_frame = 0
     while True:
-        end = (first_frame + step + context) * samples + windowing.window_tail
-        # As much again, so that it is known whether another window follows.
+        end = (first_frame + step + context) * samples + chunking.chunk_tail
+        # As much again, so that it is known whether another chunk follows.
         while not ended and start + len(buffer) < end + step * samples:
             block = next(blocks, None)
             ended = block is None
             if block is not None:
                 buffer = np.concatenate([buffer, block]) if len(buffer) else block
-        frames = windowing.num_frames(start + len(buffer)) - first_frame
+        frames = chunking.num_frames(start + len(buffer)) - first_frame
         is_last = ended and frames <= step
         left = min(context, first_frame)
         begin = (first_frame - left) * samples - start
         waveform = buffer[begin:] if is_last else buffer[begin : end - start]
         # Beyond max_samples lies less than a frame, which the network does not see.
-        waveform = waveform[: windowing.max_samples]
-        yield Window(waveform, left, left + (frames if is_last else step), is_last, start + len(buffer))
+        waveform = waveform[: chunking.max_samples]
+        yield Chunk(waveform, left, left + (frames if is_last else step), is_last, start + len(buffer))
         if is_last:
             return
         first_frame += step

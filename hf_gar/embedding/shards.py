@@ -1,4 +1,4 @@
-"""A part of an embedding job: one Parquet file, which appears whole or not at all and knows what failed in it."""
+"""A shard of an embedding job: one Parquet file, which appears whole or not at all and knows what failed in it."""
 
 import itertools
 import json
@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from hf_gar.embedding.dataset import TEXT
 from hf_gar.embedding.embedder import AudioEmbedder
-from hf_gar.embedding.job_folder import METADATA_KEY, Failure, PartInfo, read_part_info
+from hf_gar.embedding.job_folder import METADATA_KEY, Failure, ShardInfo, read_shard_info
 from hf_gar.embedding.tables import FILE_NAME
 from hf_gar.embedding.tars import KEY
 from hf_gar.errors import HfGarError
@@ -32,27 +32,27 @@ ROWS_WITH_BYTES_AT_ONCE = 64
 NAME_COLUMNS = (FILE_NAME, KEY)
 # The columns of floats.
 ARRAY_COLUMNS = ("embedding", "frame_embeddings", "frame_times")
-# Columns that are not stored: each recording's row in the part, its name, and why it could not be embedded.
+# Columns that are not stored: each recording's row in the shard, its name, and why it could not be embedded.
 ROW, NAME, REASON = "__hf_gar_row__", "__hf_gar_name__", "__hf_gar_reason__"
 
 
-def write_part(
+def write_shard(
     rows: datasets.Dataset | datasets.IterableDataset,
     embedder: AudioEmbedder,
     path: Path,
     strict: bool = False,
-    on_prepared: Callable[[int], object] | None = None,
+    on_loaded: Callable[[int], object] | None = None,
     first_row: int | None = None,
-) -> PartInfo:
-    """Embed recordings into a part.
+) -> ShardInfo:
+    """Embed recordings into a shard.
 
     Args:
-        rows: The part's piece of the source.
+        rows: The shard's piece of the source.
         embedder: Records errors.
         path: The Parquet file.
         strict: Raise at the first recording that cannot be embedded.
-        on_prepared: Called with the number of recordings that were read since the last call.
-        first_row: The number, from 0, that the part's first row has in the source; None where it is not known.
+        on_loaded: Called with the number of recordings that were read since the last call.
+        first_row: The number, from 0, that the shard's first row has in the source; None where it is not known.
 
     Raises:
         HfGarError: The file cannot be written, or, where `strict`, a recording cannot be embedded.
@@ -61,13 +61,13 @@ def write_part(
     failures: list[Failure] = []
     embedded = 0
     with replace_when_whole(path) as temporary, open_writer(temporary, schema) as writer:
-        for table in _embedded_tables(rows, embedder, itertools.count(), first_row, on_prepared):
+        for table in _embedded_tables(rows, embedder, itertools.count(), first_row, on_loaded):
             failures += _failures(table, strict)
             good = _good(table, schema)
             writer.write_table(good)
             embedded += len(good)
         _write_metadata(writer, failures)
-    return PartInfo(embedded, tuple(failures))
+    return ShardInfo(embedded, tuple(failures))
 
 
 def retry_failures(
@@ -75,23 +75,23 @@ def retry_failures(
     embedder: AudioEmbedder,
     path: Path,
     strict: bool = False,
-    on_prepared: Callable[[int], object] | None = None,
+    on_loaded: Callable[[int], object] | None = None,
     first_row: int | None = None,
-) -> PartInfo:
-    """Embed the recordings of a part again that could not be embedded, and write it anew with those that now can.
+) -> ShardInfo:
+    """Embed the recordings of a shard again that could not be embedded, and write it anew with those that now can.
 
-    The arguments are those of `write_part`.
+    The arguments are those of `write_shard`.
 
     Raises:
         HfGarError: The file cannot be read or written, or, where `strict`, a recording cannot be embedded.
     """
-    info = read_part_info(path)
+    info = read_shard_info(path)
     if info is None:
         raise HfGarError(f"{path} is not there, or damaged: there is nothing to retry. Run the job again.")
     schema = _schema(rows.features, embedder)
     failed = sorted(failure.row for failure in info.failures)
     again = rows.select(failed) if isinstance(rows, datasets.Dataset) else _select_streamed(rows, failed)
-    tables = list(_embedded_tables(again, embedder, failed, first_row, on_prepared))
+    tables = list(_embedded_tables(again, embedder, failed, first_row, on_loaded))
     retried = pa.concat_tables(tables) if tables else None
     if retried is None or len(retried) != len(failed):
         raise HfGarError(f"The source has fewer recordings than when {path} was written. Choose another `output`.")
@@ -111,7 +111,7 @@ def retry_failures(
                 good, new_rows = good.slice(before), new_rows[before:]
         writer.write_table(good)
         _write_metadata(writer, failures)
-    return PartInfo(info.embedded + len(failed) - len(failures), tuple(failures))
+    return ShardInfo(info.embedded + len(failed) - len(failures), tuple(failures))
 
 
 def _select_streamed(rows: datasets.IterableDataset, wanted: list[int]) -> datasets.IterableDataset:
@@ -120,7 +120,7 @@ def _select_streamed(rows: datasets.IterableDataset, wanted: list[int]) -> datas
 
 
 def _schema(features: datasets.Features, embedder: AudioEmbedder) -> pa.Schema:
-    """The columns of a part: the source's without the audio, or else the recordings' names; what the embedder adds."""
+    """The columns of a shard: the source's without the audio, or else the recordings' names; what the embedder adds."""
     named = {} if len(features) > 1 else {FILE_NAME: datasets.Value("string")}
     added = embedder.output_features(features)
     return datasets.Features(
@@ -133,16 +133,16 @@ def _embedded_tables(
     embedder: AudioEmbedder,
     numbers: Iterable[int],
     first_row: int | None,
-    on_prepared: Callable[[int], object] | None,
+    on_loaded: Callable[[int], object] | None,
 ) -> Iterator[pa.Table]:
-    """The rows without their recordings, with what the embedder adds; `numbers` are the rows' in the part."""
+    """The rows without their recordings, with what the embedder adds; `numbers` are the rows' in the shard."""
     at_once = ROWS_AT_ONCE_WITH_FRAMES if embedder.with_frames else ROWS_AT_ONCE
     if rows.features[embedder.audio_column] not in TEXT:
         at_once = min(at_once, ROWS_WITH_BYTES_AT_ONCE)
     numbers = iter(numbers)
     try:
         for table in _tables(rows, at_once):
-            embedded = _embed_table(table, embedder, on_prepared)
+            embedded = _embed_table(table, embedder, on_loaded)
             yield _with_names(embedded, list(itertools.islice(numbers, len(table))), first_row)
     except (OSError, TRANSPORT_ERROR, tarfile.TarError) as error:
         # A recording's own errors are recorded: this is the source's, its files' or the network's.
@@ -159,9 +159,9 @@ def _tables(rows: datasets.Dataset | datasets.IterableDataset, at_once: int) -> 
         yield pa.table(batch, schema=schema)
 
 
-def _embed_table(table: pa.Table, embedder: AudioEmbedder, on_prepared: Callable[[int], object] | None) -> pa.Table:
+def _embed_table(table: pa.Table, embedder: AudioEmbedder, on_loaded: Callable[[int], object] | None) -> pa.Table:
     batch = table.select([name for name in (embedder.audio_column, "split") if name in table.column_names]).to_pydict()
-    added = embedder(batch, on_prepared=on_prepared)
+    added = embedder(batch, on_loaded=on_loaded)
     types = embedder.output_features(datasets.Features()).arrow_schema
     named_by = next((name for name in NAME_COLUMNS if name in table.column_names), None)
     names = map(_path, batch[embedder.audio_column]) if named_by is None else table[named_by].to_pylist()
@@ -177,7 +177,7 @@ def _embed_table(table: pa.Table, embedder: AudioEmbedder, on_prepared: Callable
 def _with_names(table: pa.Table, numbers: list[int], first_row: int | None) -> pa.Table:
     """The table with the rows' numbers, and those that have no name called by them."""
     rows = [
-        f"row {number} of the part" if first_row is None else f"row {first_row + number} of the source"
+        f"row {number} of the shard" if first_row is None else f"row {first_row + number} of the source"
         for number in numbers
     ]
     names = [name or row for name, row in zip(table[NAME].to_pylist(), rows, strict=True)]
@@ -199,7 +199,7 @@ def _failures(table: pa.Table, strict: bool) -> list[Failure]:
 
 
 def _good(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """What is stored: the columns of a part, of the recordings that could be embedded."""
+    """What is stored: the columns of a shard, of the recordings that could be embedded."""
     return table.filter(pc.is_null(table[REASON])).select(schema.names).cast(schema)
 
 

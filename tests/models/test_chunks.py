@@ -1,4 +1,4 @@
-"""Recordings of any length: what windows give is what one pass gives."""
+"""Recordings of any length: what chunks give is what one pass gives."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ import torch
 from transformers import pipeline
 
 from hf_gar import AudioEmbedder, AudioEmbeddingPipeline, AudioError
-from hf_gar.models.windows import split_windows
+from hf_gar.models.chunks import split_chunks
 from tests.conftest import build_tiny, build_tiny_extractor, relative_error, tone
 
 CONVOLUTIONAL = ["vggish-fusion", "cnn14-fusion"]
@@ -17,23 +17,23 @@ def in_blocks(waveform: np.ndarray, size: int):
     return iter([waveform[start : start + size] for start in range(0, len(waveform), size)])
 
 
-def shorten_windows(extractor, monkeypatch):
-    """Windows of a few seconds, so that a short recording has many."""
+def shorten_chunks(extractor, monkeypatch):
+    """Chunks of a few seconds, so that a short recording has many."""
     frames = {"VGGish": 12, "Cnn14F": 9}[type(extractor).__name__[:6]]
-    monkeypatch.setattr(type(extractor), "window_frames", frames)
+    monkeypatch.setattr(type(extractor), "chunk_frames", frames)
 
 
-# Around the borders of windows, of frames and of patches; shorter than a frame; a round number.
+# Around the borders of chunks, of frames and of patches; shorter than a frame; a round number.
 @pytest.mark.parametrize("samples", [1, 15600, 92160, 92159, 92400, 92401, 46080, 97280, 97279, 300_000, 480_000])
 @pytest.mark.parametrize("kind", CONVOLUTIONAL)
 @pytest.mark.parametrize("unfused", [False, True])
-def test_windows_give_the_frames_and_the_embedding_of_one_pass(kind, samples, unfused, monkeypatch):
+def test_chunks_give_the_frames_and_the_embedding_of_one_pass(kind, samples, unfused, monkeypatch):
     model = build_tiny(kind, **({"fusion_layers": None} if unfused else {}))
     extractor = build_tiny_extractor(kind)
     waveform = tone(samples / 16000)
     with torch.no_grad():
         whole = model(**extractor(waveform, sampling_rate=16000, return_tensors="pt"))
-    shorten_windows(extractor, monkeypatch)
+    shorten_chunks(extractor, monkeypatch)
     (found,) = AudioEmbedder(model, extractor, with_frames=True).embed([waveform])
     assert relative_error(found.frames, whole.last_hidden_state[0]) < 1e-5
     assert relative_error(found.clip, whole.pooler_output[0]) < 1e-5
@@ -42,27 +42,27 @@ def test_windows_give_the_frames_and_the_embedding_of_one_pass(kind, samples, un
 
 @pytest.mark.parametrize("kind", [*CONVOLUTIONAL, "ast-fusion"])
 @pytest.mark.parametrize("size", [1000, 16000, 10**9])
-def test_windows_do_not_depend_on_the_blocks(kind, size, monkeypatch):
+def test_chunks_do_not_depend_on_the_blocks(kind, size, monkeypatch):
     extractor = build_tiny_extractor(kind)
     if kind == "ast-fusion":
         extractor.max_length = 300
     else:
-        shorten_windows(extractor, monkeypatch)
+        shorten_chunks(extractor, monkeypatch)
     waveform = tone(20)
-    expected = list(split_windows(iter([waveform]), extractor))
-    found = list(split_windows(in_blocks(waveform, size), extractor))
+    expected = list(split_chunks(iter([waveform]), extractor))
+    found = list(split_chunks(in_blocks(waveform, size), extractor))
     assert len(found) > 3
-    assert [window[1:] for window in found[-1:]] == [window[1:] for window in expected[-1:]]
-    for window, other in zip(found, expected, strict=True):
-        assert np.array_equal(window.waveform, other.waveform)
-    assert sum(window.stop - window.first for window in found) == extractor.num_frames(len(waveform))
-    assert [window.is_last for window in found] == [False] * (len(found) - 1) + [True]
+    assert [chunk[1:] for chunk in found[-1:]] == [chunk[1:] for chunk in expected[-1:]]
+    for chunk, other in zip(found, expected, strict=True):
+        assert np.array_equal(chunk.waveform, other.waveform)
+    assert sum(chunk.stop - chunk.first for chunk in found) == extractor.num_frames(len(waveform))
+    assert [chunk.is_last for chunk in found] == [False] * (len(found) - 1) + [True]
 
 
-def test_ast_averages_windows_by_their_durations():
+def test_ast_averages_chunks_by_their_durations():
     model = build_tiny("ast-fusion", max_length=304)
     extractor = build_tiny_extractor("ast-fusion")
-    extractor.max_length = 304  # 29 columns of patches: windows begin every 2.9 s
+    extractor.max_length = 304  # 29 columns of patches: chunks begin every 2.9 s
     waveform = tone(7.5)
     (found,) = AudioEmbedder(model, extractor, with_frames=True).embed([waveform])
     starts = [0, 46400, 92800]
@@ -114,8 +114,8 @@ def test_a_fault_late_in_a_long_recording_is_named(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", CONVOLUTIONAL)
-def test_windows_of_the_full_networks(kind, official_files, tmp_path):
-    """A 3-minute recording through the networks at their real size: windows against one pass."""
+def test_chunks_of_the_full_networks(kind, official_files, tmp_path):
+    """A 3-minute recording through the networks at their real size: chunks against one pass."""
     from hf_gar import export_repository, load_audio
     from hf_gar.hub.load import find_repository
     from tests.conftest import real_folder
@@ -132,5 +132,5 @@ def test_windows_of_the_full_networks(kind, official_files, tmp_path):
         relative_error(found.frames, whole.last_hidden_state[0]),
         relative_error(found.clip, whole.pooler_output[0]),
     )
-    print(f"{kind}, 3 minutes in windows against one pass: frames {errors[0]:.1e}, clip {errors[1]:.1e}")
+    print(f"{kind}, 3 minutes in chunks against one pass: frames {errors[0]:.1e}, clip {errors[1]:.1e}")
     assert max(errors) < 1e-4

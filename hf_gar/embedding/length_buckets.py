@@ -1,4 +1,4 @@
-"""Windows of many recordings, passed through the model together with others of like length."""
+"""Chunks of many recordings, passed through the model together with others of like length."""
 
 import math
 from collections import defaultdict
@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from hf_gar.embedding.preparation import PreparedWindow
+from hf_gar.embedding.decoding import LoadedChunk
 from hf_gar.errors import HfGarError
 from hf_gar.models import FusionFeatureExtractor, FusionModel
 from hf_gar.models.fusion import span_mask
@@ -15,7 +15,7 @@ from hf_gar.models.fusion import span_mask
 # Audio that passes through the model at a time, padding included: bounds the memory that it takes.
 SECONDS_AT_ONCE = 80.0
 SECONDS_AT_ONCE_ON_ACCELERATORS = 960.0
-# Windows of like length wait for each other, all together at most so many times as much.
+# Chunks of like length wait for each other, all together at most so many times as much.
 WAITING_BATCHES = 8
 # Windows are of like length where the longest is at most this much longer than the shortest.
 LENGTH_RATIO = 1.15
@@ -34,20 +34,20 @@ class Embedding(NamedTuple):
 
 
 class _Piece(NamedTuple):
-    """What is kept of an embedded window: its summary, (1, k, D), and its frames where they are wanted, (frame, D)."""
+    """What is kept of an embedded chunk: its summary, (1, k, D), and its frames where they are wanted, (frame, D)."""
 
     summary: torch.Tensor
     num_frames: int
     frames: torch.Tensor | None
 
 
-class WindowBatch:
-    """Collects windows of recordings, which have numbers, and embeds them batch by batch.
+class LengthBuckets:
+    """Collects chunks of recordings, which have numbers, and embeds them batch by batch.
 
     Args:
         model: On its device, in evaluation mode.
         feature_extractor: The one that made the spectrograms.
-        batch_size: The most windows at a time; by default as many as the memory is meant for.
+        batch_size: The most chunks at a time; by default as many as the memory is meant for.
         with_frames: Keep the frame embeddings.
     """
 
@@ -64,36 +64,36 @@ class WindowBatch:
         self.with_frames = with_frames
         seconds = SECONDS_AT_ONCE if model.device.type == "cpu" else SECONDS_AT_ONCE_ON_ACCELERATORS
         self.frames_at_once = int(seconds * feature_extractor.sampling_rate / feature_extractor.hop_length)
-        self._waiting: dict[int, list[PreparedWindow]] = defaultdict(list)  # by their class of lengths
+        self._waiting: dict[int, list[LoadedChunk]] = defaultdict(list)  # by their class of lengths
         self._waiting_frames = 0
-        self._pieces: dict[int, dict[int, _Piece]] = defaultdict(dict)  # by recording, then by the window's number
+        self._pieces: dict[int, dict[int, _Piece]] = defaultdict(dict)  # by recording, then by the chunk's number
 
-    def add(self, window: PreparedWindow) -> None:
-        """Take a window, and embed those of like length where they make a batch."""
-        length = self._input_length(window)
+    def add(self, chunk: LoadedChunk) -> None:
+        """Take a chunk, and embed those of like length where they make a batch."""
+        length = self._input_length(chunk)
         alike = self._waiting[int(math.log(length) / math.log(LENGTH_RATIO))]
-        if self._is_full(alike, window):
+        if self._is_full(alike, chunk):
             self._embed(alike)
-        alike.append(window)
+        alike.append(chunk)
         self._waiting_frames += length
         if self._waiting_frames > WAITING_BATCHES * self.frames_at_once:
             self._embed(max(self._waiting.values(), key=lambda others: sum(map(self._input_length, others))))
 
     def run(self) -> None:
-        """Embed all the windows that wait, the shortest first."""
-        batch: list[PreparedWindow] = []
-        for window in sorted(
-            (window for alike in self._waiting.values() for window in alike),
-            key=lambda window: (len(window.spectrogram), window.recording, window.number),
+        """Embed all the chunks that wait, the shortest first."""
+        batch: list[LoadedChunk] = []
+        for chunk in sorted(
+            (chunk for alike in self._waiting.values() for chunk in alike),
+            key=lambda chunk: (len(chunk.spectrogram), chunk.recording, chunk.number),
         ):
-            if self._is_full(batch, window):
+            if self._is_full(batch, chunk):
                 self._embed(batch)
-            batch.append(window)
+            batch.append(chunk)
         self._embed(batch)
         self._waiting.clear()
 
     def merge(self, recording: int, num_samples: int) -> Embedding:
-        """The embedding of a recording of so many samples, all of whose windows are embedded."""
+        """The embedding of a recording of so many samples, all of whose chunks are embedded."""
         by_number = self._pieces.pop(recording)
         pieces = [by_number[number] for number in sorted(by_number)]
         num_frames = torch.tensor([piece.num_frames for piece in pieces])
@@ -108,56 +108,56 @@ class WindowBatch:
             frame_times=self.feature_extractor.frame_times(int(num_frames.sum())) if frames else None,
         )
 
-    def _input_length(self, window: PreparedWindow) -> int:
-        """The spectrogram frames that pass through the model for a window."""
-        return self.feature_extractor.max_length or len(window.spectrogram)
+    def _input_length(self, chunk: LoadedChunk) -> int:
+        """The spectrogram frames that pass through the model for a chunk."""
+        return self.feature_extractor.max_length or len(chunk.spectrogram)
 
-    def _is_full(self, batch: list[PreparedWindow], window: PreparedWindow) -> bool:
-        """Whether a window is one too many for a batch."""
-        longest = max(map(self._input_length, [*batch, window]))
+    def _is_full(self, batch: list[LoadedChunk], chunk: LoadedChunk) -> bool:
+        """Whether a chunk is one too many for a batch."""
+        longest = max(map(self._input_length, [*batch, chunk]))
         return len(batch) == self.batch_size or longest * (len(batch) + 1) > self.frames_at_once
 
-    def _embed(self, batch: list[PreparedWindow]) -> None:
+    def _embed(self, batch: list[LoadedChunk]) -> None:
         """Embed a batch and empty it; where the device's memory is too small for it, in halves."""
         if not batch:
             return
-        windows = list(batch)
+        chunks = list(batch)
         batch.clear()
-        self._waiting_frames -= sum(map(self._input_length, windows))
+        self._waiting_frames -= sum(map(self._input_length, chunks))
         try:
-            pieces = self._forward(windows)
+            pieces = self._forward(chunks)
         except torch.OutOfMemoryError as error:
-            if len(windows) == 1:
+            if len(chunks) == 1:
                 raise HfGarError(
-                    f"The memory of {self.model.device} is too small for a single window: {error}\nUse another device, "
+                    f"The memory of {self.model.device} is too small for a single chunk: {error}\nUse another device, "
                     "or bfloat16 (`dtype`)."
                 ) from error
             self.frames_at_once = max(1, self.frames_at_once // 2)
-            half = len(windows) // 2
+            half = len(chunks) // 2
             pieces = None
         if pieces is None:  # outside of the handler, which keeps the failed attempt's tensors alive
-            for part in (windows[:half], windows[half:]):
+            for part in (chunks[:half], chunks[half:]):
                 self._waiting_frames += sum(map(self._input_length, part))
                 self._embed(part)
             return
-        for window, piece in zip(windows, pieces, strict=True):
-            self._pieces[window.recording][window.number] = piece
+        for chunk, piece in zip(chunks, pieces, strict=True):
+            self._pieces[chunk.recording][chunk.number] = piece
 
-    def _forward(self, windows: list[PreparedWindow]) -> list[_Piece]:
+    def _forward(self, chunks: list[LoadedChunk]) -> list[_Piece]:
         inputs = self.feature_extractor.pad(
-            {"input_features": [window.spectrogram for window in windows]}, return_tensors="pt"
+            {"input_features": [chunk.spectrogram for chunk in chunks]}, return_tensors="pt"
         )
         with torch.inference_mode():
             outputs = self.model(**inputs.to(self.model.device))
-            own_frames = span_mask([(window.first, window.stop) for window in windows], outputs.frame_mask)
+            own_frames = span_mask([(chunk.first, chunk.stop) for chunk in chunks], outputs.frame_mask)
             summaries = self.model.pooling.summarize(outputs.last_hidden_state, outputs.pooler_output, own_frames).cpu()
         return [
             _Piece(
                 summary=summaries[index : index + 1],
-                num_frames=window.stop - window.first,
-                frames=outputs.last_hidden_state[index, window.first : window.stop].float().cpu()
+                num_frames=chunk.stop - chunk.first,
+                frames=outputs.last_hidden_state[index, chunk.first : chunk.stop].float().cpu()
                 if self.with_frames
                 else None,
             )
-            for index, window in enumerate(windows)
+            for index, chunk in enumerate(chunks)
         ]

@@ -1,4 +1,4 @@
-"""Recordings made ready for the model: decoded, mixed, resampled, cut into windows, and turned into spectrograms."""
+"""Recordings made ready for the model: decoded, mixed, resampled, cut into chunks, and turned into spectrograms."""
 
 import contextlib
 import os
@@ -20,9 +20,9 @@ from hf_gar.embedding.file_names import escape, unescape, unescape_source
 from hf_gar.errors import HfGarError
 from hf_gar.models import FusionFeatureExtractor
 from hf_gar.models.audio_loading import AudioError, open_recording, read_samples
-from hf_gar.models.windows import split_windows
+from hf_gar.models.chunks import split_chunks
 
-# How many windows each worker process keeps ready.
+# How many chunks each worker process keeps ready.
 PREFETCHED = 16
 # How PyTorch says that a worker process is gone, and that it was killed.
 DEAD_WORKER = "DataLoader worker (pid"
@@ -33,8 +33,8 @@ NO_PATH = "There is no path to a recording. Give it one, or remove the row."
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-class PreparedWindow(NamedTuple):
-    """A window of a recording, both by their numbers, as a spectrogram (time, mel).
+class LoadedChunk(NamedTuple):
+    """A chunk of a recording, both by their numbers, as a spectrogram (time, mel).
 
     Its own frame embeddings are [first, stop) of those that it gives. `num_samples` is the recording's length as far as
     it was read, `is_last` says that this was to its end; errors call it `name`.
@@ -102,8 +102,8 @@ def _refuse_links_and_folders(path: str) -> None:
         raise AudioError(f"{path} is a {kind}, not a file. Rename or remove it.")
 
 
-class Preparation(IterableDataset):
-    """The windows of recordings, in order; worker processes of a DataLoader share the recordings among them."""
+class ChunkDataset(IterableDataset):
+    """The chunks of recordings, in order; worker processes of a DataLoader share the recordings among them."""
 
     def __init__(
         self,
@@ -117,34 +117,34 @@ class Preparation(IterableDataset):
         self.crop = crop
         self.splits = splits
 
-    def __iter__(self) -> Iterator[PreparedWindow | Unreadable]:
+    def __iter__(self) -> Iterator[LoadedChunk | Unreadable]:
         worker = get_worker_info()
         first, step = (0, 1) if worker is None else (worker.id, worker.num_workers)
         for index in range(first, len(self.sources), step):
             try:
-                yield from self._windows(index)
+                yield from self._chunks(index)
             except (AudioError, OSError) as error:
                 yield Unreadable(index, error)
 
-    def slice(self, start: int, stop: int) -> "Preparation":
-        """The preparation of some of the recordings, which count from 0 there."""
+    def slice(self, start: int, stop: int) -> "ChunkDataset":
+        """The dataset of some of the recordings, which count from 0 there."""
         splits = None if self.splits is None else self.splits[start:stop]
-        return Preparation(self.sources[start:stop], self.feature_extractor, self.crop, splits)
+        return ChunkDataset(self.sources[start:stop], self.feature_extractor, self.crop, splits)
 
-    def _windows(self, index: int) -> Iterator[PreparedWindow]:
+    def _chunks(self, index: int) -> Iterator[LoadedChunk]:
         rate = self.feature_extractor.sampling_rate
         split = None if self.splits is None else self.splits[index]
         name, blocks = read_blocks(self.sources[index], rate, self.crop, split)
-        for number, window in enumerate(split_windows(blocks, self.feature_extractor)):
-            (spectrogram,) = self.feature_extractor.spectrograms([window.waveform])
-            yield PreparedWindow(
+        for number, chunk in enumerate(split_chunks(blocks, self.feature_extractor)):
+            (spectrogram,) = self.feature_extractor.spectrograms([chunk.waveform])
+            yield LoadedChunk(
                 recording=index,
                 number=number,
                 spectrogram=spectrogram,
-                first=window.first,
-                stop=window.stop,
-                num_samples=window.num_samples,
-                is_last=window.is_last,
+                first=chunk.first,
+                stop=chunk.stop,
+                num_samples=chunk.num_samples,
+                is_last=chunk.is_last,
                 name=name,
             )
 
@@ -152,8 +152,8 @@ class Preparation(IterableDataset):
 class WorkerPool(Protocol):
     """What makes recordings ready for a model."""
 
-    def prepare(self, preparation: Preparation) -> Iterator[PreparedWindow | Unreadable]:
-        """The windows of a preparation; those of a recording come in order."""
+    def load(self, dataset: ChunkDataset) -> Iterator[LoadedChunk | Unreadable]:
+        """The chunks of a dataset; those of a recording come in order."""
 
 
 @dataclass(frozen=True)
@@ -166,18 +166,18 @@ class ProcessPool:
         if self.workers < 0:
             raise ValueError(f"workers has to be 0 or more, not {self.workers}.")
 
-    def prepare(self, preparation: Preparation) -> Iterator[PreparedWindow | Unreadable]:
-        """The windows of a preparation; those of a recording come in order.
+    def load(self, dataset: ChunkDataset) -> Iterator[LoadedChunk | Unreadable]:
+        """The chunks of a dataset; those of a recording come in order.
 
         Raises:
             HfGarError: A worker process died.
         """
-        workers = min(self.workers, len(preparation.sources))
+        workers = min(self.workers, len(dataset.sources))
         if workers == 0:
-            yield from preparation
+            yield from dataset
             return
         loader = DataLoader(
-            preparation,
+            dataset,
             batch_size=None,
             collate_fn=_unchanged,  # arrays go through pipes: shared memory is small in many containers
             num_workers=workers,
@@ -185,9 +185,9 @@ class ProcessPool:
             worker_init_fn=partial(_start_worker, os.getpid()),
         )
         with _stop_signals_wait():  # a loader that is stopped while it starts its processes prints an error of its own
-            windows = iter(loader)
+            chunks = iter(loader)
         try:
-            yield from windows
+            yield from chunks
         except RuntimeError as error:
             if not str(error).startswith(DEAD_WORKER):  # an error of its own, which is raised here again
                 raise
