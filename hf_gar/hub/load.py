@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from hf_gar.checkpoints.download import fetch_from_hub, file_digest
+from hf_gar.checkpoints.download import SHA256, fetch_from_hub, file_digest
 from hf_gar.checkpoints.reading import read_json
 from hf_gar.errors import HfGarError
 from hf_gar.models import FusionConfig, FusionFeatureExtractor, FusionModel
@@ -125,9 +125,14 @@ def find_repository(name: str | Path | Repository, revision: str | None = None) 
     weights = sorted(folder.glob("*.safetensors"))
     if not weights:
         raise HfGarError(f"{name} has no weights (model.safetensors). Export or download the repository again.")
-    digests = "".join(file_digest(path, "sha256") for path in weights)
+    digests = "".join(_weights_digest(path, was_fetched=commit is not None) for path in weights)
     digest = digests if len(weights) == 1 else hashlib.sha256(digests.encode()).hexdigest()
     return Repository(str(name), commit, folder, digest, spec)
+
+
+def _weights_digest(path: Path, was_fetched: bool) -> str:
+    blob = path.resolve().name  # of a file that was fetched: the digest that it was compared with
+    return blob if was_fetched and SHA256.fullmatch(blob) else file_digest(path, "sha256")
 
 
 def _find_spec(name: str | Path, folder: Path) -> ModelSpec:

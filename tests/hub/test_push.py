@@ -16,6 +16,7 @@ import torch
 from huggingface_hub import HfApi, ModelCard, constants
 from safetensors.torch import load_file, save_file
 
+from hf_gar.checkpoints.download import file_digest
 from hf_gar.errors import HfGarError
 from hf_gar.hub.card import read_origin
 from hf_gar.hub.check import check_repository
@@ -243,6 +244,20 @@ def test_a_failed_fetch_is_explained_and_the_next_completes(kind, fault, message
         find_repository("org/small")
     hub.heal()
     assert find_repository("org/small").weights_sha256 == find_repository(publishable).weights_sha256
+
+
+def test_what_was_fetched_is_hashed_once(publishable, in_this_process, monkeypatch):
+    push_repository(publishable, "org/small")
+    hashed = []
+
+    def count(path, algorithm):
+        hashed.append(path.suffix or path.name)
+        return file_digest(path, algorithm)
+
+    monkeypatch.setattr("hf_gar.checkpoints.download.file_digest", count)
+    monkeypatch.setattr("hf_gar.hub.load.file_digest", count)
+    digest = find_repository("org/small").weights_sha256
+    assert hashed == [digest]  # as the Hub's cache names the weights; the other files are named as git names them
 
 
 def test_offline_with_and_without_a_filled_cache(publishable, in_this_process, monkeypatch):
