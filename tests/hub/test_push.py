@@ -97,6 +97,15 @@ def write_second_version(repository: Path, folder: Path) -> Path:
     return folder
 
 
+# Several processes each, which import PyTorch: by default for one of the models.
+ONE_MODEL_BY_DEFAULT = pytest.mark.parametrize(
+    "model_type",
+    [pytest.param(name, marks=[] if name == "cnn14-fusion" else pytest.mark.slow) for name in sorted(MODELS)],
+    indirect=True,
+)
+
+
+@ONE_MODEL_BY_DEFAULT
 def test_push_and_load(model_type, model, extractor, hub, user, tmp_path, in_this_process):
     """Push, go on to another version, and load the first by its commit: online, then offline."""
     repository = save_publishable(model_type, tmp_path / "repository")
@@ -123,6 +132,7 @@ def test_push_and_load(model_type, model, extractor, hub, user, tmp_path, in_thi
     assert len(hub.requests) == asked
 
 
+@ONE_MODEL_BY_DEFAULT
 def test_the_cards_code_runs(model_type, hub, user, tmp_path, in_this_process):
     """What a card says to paste is pasted: in a new process, without hf_gar, against the Hub."""
     repository = save_publishable(model_type, tmp_path / "repository")
