@@ -22,6 +22,9 @@ tests=(
     tests/models
     tests/hub/test_export.py
     tests/hub/test_remote_code.py
+)
+# For each of the models, not only the one that they run for by default.
+slow_tests=(
     tests/hub/test_push.py::test_push_and_load
     tests/hub/test_push.py::test_the_cards_code_runs
 )
@@ -44,8 +47,12 @@ for cell in "${cells[@]}"; do
     export HF_MODULES_CACHE="$work/modules-$name"
     versions=$("$environment/bin/python" -c 'import transformers, huggingface_hub as h, datasets as d, torch as t
 print(f"transformers {transformers.__version__}, huggingface-hub {h.__version__}, datasets {d.__version__}, torch {t.__version__}")')
-    if "$environment/bin/python" -m pytest -q "${tests[@]}" > "$work/$name.log" 2>&1; then result=passed; else result=FAILED; failed=1; fi
-    echo "$name ($versions): tests $result: $(tail -n 1 "$work/$name.log")" | tee -a "$report"
+    for group in tests slow_tests; do
+        declare -n selected=$group
+        if [ "$group" = tests ]; then marks="not slow and not network"; else marks="not network"; fi
+        if "$environment/bin/python" -m pytest -q -m "$marks" "${selected[@]}" > "$work/$name-$group.log" 2>&1; then result=passed; else result=FAILED; failed=1; fi
+        echo "$name ($versions): ${group/_/ } $result: $(tail -n 1 "$work/$name-$group.log")" | tee -a "$report"
+    done
     "$environment/bin/python" tests/compatibility.py write "$work/repositories-$name"
 done
 for reader in "${cells[@]}"; do
