@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from hf_gar.errors import HfGarError
     from hf_gar.hub.export import export_repository
     from hf_gar.hub.push import push_repository
+    from hf_gar.models.pipeline_audio_classification import FusionAudioClassificationPipeline
     from hf_gar.models.pipeline_audio_embedding import AudioEmbeddingPipeline
     from hf_gar.registry import register
 
@@ -39,6 +40,7 @@ _NAMES = (
     "hf_gar.errors:HfGarError",
     "hf_gar.hub.export:export_repository",
     "hf_gar.hub.push:push_repository",
+    "hf_gar.models.pipeline_audio_classification:FusionAudioClassificationPipeline",
     "hf_gar.models.pipeline_audio_embedding:AudioEmbeddingPipeline",
     "hf_gar.registry:register",
 )

@@ -77,3 +77,33 @@ def split_chunks(blocks: Iterator[np.ndarray], chunking: Chunking) -> Iterator[C
         first_frame += step
         begin = (first_frame - min(context, first_frame)) * samples
         buffer, start = buffer[begin - start :], begin
+
+
+def split_windows(blocks: Iterator[np.ndarray], length: int, hop: int) -> Iterator[tuple[int, np.ndarray]]:
+    """Cut a recording, given block by block, into windows of one length, which may overlap.
+
+    The last one ends where the recording does: where the hop does not fit, it overlaps the one before by more. A
+    recording that is shorter than a window is a single one, as long as it is.
+
+    Args:
+        blocks: Of the recording, each (samples,).
+        length: Of a window, in samples.
+        hop: From the beginning of a window to that of the next, in samples; at most `length`.
+
+    Yields:
+        A window's first sample, and its waveform, (samples,).
+    """
+    buffer, begin = np.empty(0, np.float32), 0  # the samples that are still needed, and where they begin
+    start = covered = 0  # where the next window begins, and the last one ended
+    for block in blocks:
+        buffer = np.concatenate([buffer, block])
+        end = begin + len(buffer)
+        while start + length <= end:
+            yield start, buffer[start - begin : start - begin + length]
+            start, covered = start + hop, start + length
+        needed = max(begin, min(start, end - length))
+        buffer, begin = buffer[needed - begin :], needed
+    end = begin + len(buffer)
+    if covered < end:
+        first = max(0, end - length)
+        yield first, buffer[first - begin :]

@@ -1,5 +1,6 @@
 """What the configurations of the three fusion models share: checked fields, the choice of layers and what follows."""
 
+import copy
 import reprlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar, NamedTuple
@@ -17,6 +18,8 @@ CUSTOM_PIPELINES = {
         "type": "audio",
     }
 }
+# What normalises the embeddings that a classifier sees.
+CLASSIFIER_NORMS = ("batch_norm", "layer_norm", None)
 
 
 # What numbers a network could have: far beyond any that was trained, and far below what a machine cannot hold.
@@ -49,6 +52,18 @@ class Field(NamedTuple):
         return [size.check(f"{name}[{index}]", number) for index, number in enumerate(value)]
 
 
+class Choice(NamedTuple):
+    """What a field may be: one of some values."""
+
+    values: tuple[str | None, ...]
+
+    def check(self, name: str, value: Any) -> Any:
+        """The field's value; a ValueError that names the field where it is another."""
+        if value not in self.values:
+            raise ValueError(f"{name} has to be one of {', '.join(map(repr, self.values))}, not {reprlib.repr(value)}.")
+        return value
+
+
 # Of every network: rates in Hz, lengths in samples.
 SAMPLING_RATE = Field(1000, 1_000_000)
 HOP_LENGTH = Field(1, 16_384)
@@ -57,7 +72,7 @@ HOP_LENGTH = Field(1, 16_384)
 class CheckedFields:
     """Mixed into what is read from a file, so that its fields are checked whenever they are set."""
 
-    checked_fields: ClassVar[dict[str, Field]] = {}  # by name
+    checked_fields: ClassVar[dict[str, Field | Choice]] = {}  # by name
 
     def __setattr__(self, name: str, value: Any) -> None:
         field = self.checked_fields.get(name)
@@ -108,17 +123,35 @@ class FusionConfig(CheckedFields, PretrainedConfig):
     fields may be in `checked_fields` and, where they depend on each other, `check`; which layers there are in
     `valid_layers` and `layer_sizes`; and how long a frame embedding is in `mel_frames_per_frame`.
 
+    The labels of a classifier are transformers' own fields: `id2label`, `label2id`, `num_labels` and `problem_type`.
+
     Args:
         sampling_rate: Of the recordings that the network was trained on, in Hz.
         hop_length: From one mel frame to the next, in samples.
+        classifier_layers: The layers whose fused embedding a classifier sees, or `[unfused_layer]` for the network's
+            own embedding; by default the fusion layers.
+        classifier_norm: What normalises that embedding: "batch_norm" by the training clips' mean and variance of each
+            dimension, "layer_norm" by the clip's own, None not at all.
     """
 
     _auto_class = "AutoConfig"
-    checked_fields = {"sampling_rate": SAMPLING_RATE, "hop_length": HOP_LENGTH}
+    checked_fields = {
+        "sampling_rate": SAMPLING_RATE,
+        "hop_length": HOP_LENGTH,
+        "classifier_norm": Choice(CLASSIFIER_NORMS),
+        "problem_type": Choice(("single_label_classification", "multi_label_classification", None)),
+    }
     # How many mel frames lie between the beginnings of two frame embeddings.
     mel_frames_per_frame = 1
 
-    def __init__(self, sampling_rate: int = 16000, hop_length: int = 160, **kwargs):
+    def __init__(
+        self,
+        sampling_rate: int = 16000,
+        hop_length: int = 160,
+        classifier_layers: Sequence[int] | None = None,
+        classifier_norm: str | None = "batch_norm",
+        **kwargs,
+    ):
         refuse_replacements(type(self), FusionConfig, kwargs)
         for name, check in TRANSFORMERS_FIELDS.items():
             if kwargs.get(name) is not None:
@@ -127,31 +160,35 @@ class FusionConfig(CheckedFields, PretrainedConfig):
         super().__init__(**kwargs)
         self.sampling_rate = sampling_rate
         self.hop_length = hop_length
+        self.classifier_layers = classifier_layers
+        self.classifier_norm = classifier_norm
 
     def choose_layers(self, fusion_layers: Sequence[int] | None, depth: int | None) -> None:
         """Set which layers are fused and built.
 
         Args:
             fusion_layers: The layers whose outputs are concatenated, or None for the network's own unfused embedding.
-            depth: The deepest layer whose weights the model holds; by default the deepest one that is used. Nothing
-                deeper is built, stored or computed.
+            depth: The deepest layer whose weights the model holds; by default the deepest one that is used, by a
+                classifier too. Nothing deeper is built, stored or computed.
 
         Raises:
             ValueError: As `check`.
         """
-        self.fusion_layers = list(fusion_layers) if isinstance(fusion_layers, tuple) else fusion_layers
+        self.fusion_layers = _as_list(fusion_layers)
+        self.classifier_layers = _as_list(self.classifier_layers)
         self.depth = self.unfused_layer if depth is None else depth
         self.check()
         if depth is None:
-            self.depth = self.fused_layers[-1]
+            self.depth = max(self.fused_layers[-1], self.classified_layers[-1])
 
     def check(self) -> None:
         """Check the fields that depend on each other; each alone is checked when it is set.
 
         Raises:
-            ValueError: A layer is unknown, repeated or deeper than `depth`, or `depth` is no layer.
+            ValueError: A layer is unknown, repeated or deeper than `depth`, or `depth` is no layer. A classifier's may
+                be deeper: the model without it does not need them.
         """
-        self.fused_layers  # noqa: B018 - raises
+        self.fused_layers, self.classified_layers  # noqa: B018 - raise
 
     @property
     def valid_layers(self) -> tuple[int, ...]:
@@ -189,6 +226,40 @@ class FusionConfig(CheckedFields, PretrainedConfig):
         return (self.unfused_layer,)
 
     @property
+    def classified_layers(self) -> tuple[int, ...]:
+        """The layers whose embedding a classifier sees, checked and in the order of the network.
+
+        Raises:
+            ValueError: A layer is unknown or repeated.
+        """
+        if self.classifier_layers is None:
+            return self.fused_layers
+        if self.classifier_layers == [self.unfused_layer]:
+            return (self.unfused_layer,)
+        return resolve_fusion_layers(
+            self.classifier_layers, self.valid_layers, self.unfused_layer, name="classifier_layers"
+        )
+
+    def classifier_backbone(self) -> "FusionConfig":
+        """The configuration of the model under a classifier: this one, but for the layers that are fused.
+
+        Raises:
+            ValueError: A layer is deeper than `depth`.
+        """
+        layers = self.classified_layers
+        if layers == self.fused_layers:
+            return self
+        if layers[-1] > self.depth:
+            raise ValueError(
+                f"The classifier is on the layers {list(layers)}, but this model holds weights only up to "
+                f"depth={self.depth}. Load it with its whole depth, or, for a new classifier, choose classifier_layers "
+                f"up to {self.depth}."
+            )
+        config = copy.deepcopy(self)
+        config.fusion_layers = None if layers == (self.unfused_layer,) else list(layers)
+        return config
+
+    @property
     def is_unfused(self) -> bool:
         """Whether the embedding is the network's own, whether it is asked for by None or by its layer's number."""
         return self.fused_layers == (self.unfused_layer,)
@@ -207,3 +278,8 @@ class FusionConfig(CheckedFields, PretrainedConfig):
     def frame_hop_s(self) -> float:
         """From one frame embedding to the next, in seconds."""
         return self.mel_frames_per_frame * self.hop_length / self.sampling_rate
+
+
+def _as_list(layers: Sequence[int] | None) -> Sequence[int] | None:
+    """Layers as JSON has them."""
+    return list(layers) if isinstance(layers, tuple) else layers

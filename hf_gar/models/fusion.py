@@ -11,13 +11,16 @@ from collections.abc import Sequence
 import torch
 
 
-def resolve_fusion_layers(fusion_layers: Sequence[int], valid_layers: Sequence[int], depth: int) -> tuple[int, ...]:
+def resolve_fusion_layers(
+    fusion_layers: Sequence[int], valid_layers: Sequence[int], depth: int, name: str = "fusion_layers"
+) -> tuple[int, ...]:
     """Check a choice of layers and put it in the order of the network.
 
     Args:
         fusion_layers: The layers to fuse, in any order.
         valid_layers: The layers of the network that can be fused, in its order.
         depth: The deepest layer whose weights the model holds.
+        name: What the choice is called, for the error.
 
     Raises:
         ValueError: No layer, a repeated one, one that the network does not have, or one beyond `depth`.
@@ -25,11 +28,11 @@ def resolve_fusion_layers(fusion_layers: Sequence[int], valid_layers: Sequence[i
     valid = f"valid layers are {', '.join(map(str, valid_layers))}"
     if not isinstance(fusion_layers, Sequence) or isinstance(fusion_layers, str):
         raise ValueError(
-            f"fusion_layers has to be a list of layer numbers or None, not {reprlib.repr(fusion_layers)}; {valid}."
+            f"{name} has to be a list of layer numbers or None, not {reprlib.repr(fusion_layers)}; {valid}."
         )
     if not fusion_layers:
-        raise ValueError(f"fusion_layers is empty: name a layer, or None for the unfused embedding; {valid}.")
-    named = f"fusion_layers={reprlib.repr(list(fusion_layers))}"
+        raise ValueError(f"{name} is empty: name a layer, or None for the unfused embedding; {valid}.")
+    named = f"{name}={reprlib.repr(list(fusion_layers))}"
     unknown = [layer for layer in fusion_layers if type(layer) is not int or layer not in valid_layers]
     if unknown:
         raise ValueError(f"{named} has unknown layers {reprlib.repr(unknown)}; {valid}.")

@@ -12,8 +12,11 @@ from .chunks import split_chunks  # noqa: F401
 from .configuration_ast_fusion import PATCH_SIZE, PATCH_STRIDE, ASTFusionConfig
 from .configuration_fusion import FusionConfig  # noqa: F401
 from .fusion import DurationPooling
+from .modeling_classification import FusionForAudioClassification
 from .modeling_fusion import FusionModel, LayerOutputs
+from .pipeline_audio_classification import FusionAudioClassificationPipeline  # noqa: F401
 from .pipeline_audio_embedding import AudioEmbeddingPipeline  # noqa: F401
+from .pipeline_recordings import RecordingPipeline  # noqa: F401
 
 try:
     from transformers import initialization as init  # transformers 5: leaves weights alone that were loaded
@@ -179,3 +182,9 @@ class ASTFusionModel(FusionModel):
     @property
     def pooling(self) -> DurationPooling:
         return DurationPooling()
+
+
+class ASTFusionForAudioClassification(FusionForAudioClassification):
+    """AST with a classifier on the clip embedding of the configuration's `classified_layers`."""
+
+    backbone_class = ASTFusionModel

@@ -10,8 +10,11 @@ from .chunks import split_chunks  # noqa: F401
 from .configuration_cnn14_fusion import BLOCKS, MEL_FRAMES_PER_FRAME, Cnn14FusionConfig
 from .configuration_fusion import FusionConfig  # noqa: F401
 from .fusion import FramePooling, length_mask, tap_to_frames
+from .modeling_classification import FusionForAudioClassification
 from .modeling_fusion import FusionModel, LayerOutputs
+from .pipeline_audio_classification import FusionAudioClassificationPipeline  # noqa: F401
 from .pipeline_audio_embedding import AudioEmbeddingPipeline  # noqa: F401
+from .pipeline_recordings import RecordingPipeline  # noqa: F401
 
 try:
     from transformers import initialization as init  # transformers 5: leaves weights alone that were loaded
@@ -106,3 +109,9 @@ class Cnn14FusionModel(FusionModel):
     @property
     def pooling(self) -> FramePooling:
         return FramePooling(self.fc1 if self.is_unfused else None)
+
+
+class Cnn14FusionForAudioClassification(FusionForAudioClassification):
+    """CNN14 with a classifier on the clip embedding of the configuration's `classified_layers`."""
+
+    backbone_class = Cnn14FusionModel

@@ -18,6 +18,9 @@ from .fusion import ClipPooling, FramePooling, is_traced, length_mask
 # Imported so that save_pretrained, which copies what this file imports, copies the pipeline that config.json names.
 from .pipeline_audio_embedding import AudioEmbeddingPipeline  # noqa: F401
 
+# Where a classifier's weights are in a repository, beside the backbone's.
+CLASSIFIER_WEIGHTS = r"^classifier(_norm)?\."
+
 # The types that weights are stored in: others are cast silently by transformers, integers to what is no weight.
 STORED_TYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
@@ -77,6 +80,14 @@ class FusionPreTrainedModel(PreTrainedModel):
         config.check()
         super().__init__(config)
 
+    def save_pretrained(self, save_directory, **kwargs):
+        """Save a repository, as in transformers, and name all the classes that load it."""
+        classes = [getattr(type(self), name, None) for name in ("backbone_class", "classifier_class")]
+        auto_map = {each._auto_class: f"{each.__module__.split('.')[-1]}.{each.__name__}" for each in classes if each}
+        # transformers adds the class itself, and the configuration's.
+        self.config.auto_map = {**(getattr(self.config, "auto_map", None) or {}), **auto_map}
+        super().save_pretrained(save_directory, **kwargs)
+
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, *model_args, output_loading_info: bool = False, **kwargs):
         """Load a model, as in transformers, but refuse weights that are not the model's own, or not finite.
@@ -110,6 +121,14 @@ class FusionModel(FusionPreTrainedModel):
     # The shortest clip that the network takes, in mel frames.
     minimum_length = 1
     has_attentions = False
+    # Its classifier's class, which says so itself.
+    classifier_class: type[PreTrainedModel] | None = None
+
+    @classmethod
+    def _load_pretrained_model(cls, model, *args, **kwargs):
+        ignored = model._keys_to_ignore_on_load_unexpected  # a list in transformers 4, a set in 5
+        model._keys_to_ignore_on_load_unexpected = type(ignored)([*ignored, CLASSIFIER_WEIGHTS])
+        return super()._load_pretrained_model(model, *args, **kwargs)
 
     def layer_outputs(self, input_features: torch.Tensor, lengths: torch.Tensor | None) -> LayerOutputs:
         """The outputs of the chosen layers for spectrograms (batch, time, mel).

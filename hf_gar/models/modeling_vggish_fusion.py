@@ -17,8 +17,11 @@ from .configuration_vggish_fusion import (
     VGGishFusionConfig,
 )
 from .fusion import is_traced, length_mask, tap_to_frames
+from .modeling_classification import FusionForAudioClassification
 from .modeling_fusion import FusionModel, LayerOutputs
+from .pipeline_audio_classification import FusionAudioClassificationPipeline  # noqa: F401
 from .pipeline_audio_embedding import AudioEmbeddingPipeline  # noqa: F401
+from .pipeline_recordings import RecordingPipeline  # noqa: F401
 
 try:
     from transformers import initialization as init  # transformers 5: leaves weights alone that were loaded
@@ -115,3 +118,9 @@ class VGGishFusionModel(FusionModel):
             if layer in self.fused_layers:
                 layers.append(x[:, None].expand(-1, FRAMES_PER_PATCH, -1))
         return layers
+
+
+class VGGishFusionForAudioClassification(FusionForAudioClassification):
+    """VGGish with a classifier on the clip embedding of the configuration's `classified_layers`."""
+
+    backbone_class = VGGishFusionModel

@@ -12,10 +12,12 @@ MODELS: dict[str, ModelSpec] = {spec.model_type: spec for spec in (VGGISH, CNN14
 
 
 def register() -> None:
-    """Make transformers' AutoConfig, AutoFeatureExtractor and AutoModel know the models, without remote code."""
-    from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
+    """Make transformers' Auto classes know the models and their classifiers, without remote code."""
+    from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, AutoModelForAudioClassification
 
     for spec in MODELS.values():
         AutoConfig.register(spec.model_type, spec.config, exist_ok=True)
         AutoFeatureExtractor.register(spec.config, spec.feature_extractor, exist_ok=True)
         AutoModel.register(spec.config, spec.model, exist_ok=True)
+        if spec.classifier is not None:
+            AutoModelForAudioClassification.register(spec.config, spec.classifier, exist_ok=True)

@@ -9,6 +9,7 @@ AST = ModelSpec(
     config_name="hf_gar.models.configuration_ast_fusion:ASTFusionConfig",
     feature_extractor_name="hf_gar.models.feature_extraction_ast_fusion:ASTFusionFeatureExtractor",
     model_name="hf_gar.models.modeling_ast_fusion:ASTFusionModel",
+    classifier_name="hf_gar.models.modeling_ast_fusion:ASTFusionForAudioClassification",
     converter_name="hf_gar.checkpoints.ast:convert_ast",
     card_template="ast-fusion.md",
     official_checkpoints=(

@@ -9,6 +9,7 @@ CNN14 = ModelSpec(
     config_name="hf_gar.models.configuration_cnn14_fusion:Cnn14FusionConfig",
     feature_extractor_name="hf_gar.models.feature_extraction_cnn14_fusion:Cnn14FusionFeatureExtractor",
     model_name="hf_gar.models.modeling_cnn14_fusion:Cnn14FusionModel",
+    classifier_name="hf_gar.models.modeling_cnn14_fusion:Cnn14FusionForAudioClassification",
     converter_name="hf_gar.checkpoints.cnn14:convert_cnn14",
     card_template="cnn14-fusion.md",
     official_checkpoints=(

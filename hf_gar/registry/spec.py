@@ -13,6 +13,7 @@ from hf_gar.registry.paper import PaperFigures, PaperVariant
 if TYPE_CHECKING:
     from hf_gar.models.configuration_fusion import FusionConfig
     from hf_gar.models.feature_extraction_fusion import FusionFeatureExtractor
+    from hf_gar.models.modeling_classification import FusionForAudioClassification
     from hf_gar.models.modeling_fusion import FusionModel
 
 FUSION = "-fusion"
@@ -55,6 +56,7 @@ class ModelSpec:
         feature_extractor_name: Its `FusionFeatureExtractor`.
         model_name: Its `FusionModel`.
         converter_name: A function from the path of a checkpoint to a `ConvertedCheckpoint`.
+        classifier_name: Its `FusionForAudioClassification`, where it has one.
         card_template: The template of its card in `hub_cards`. "base.md" says what holds for every model; one that
             extends it says more.
         official_checkpoints: Those that were published; the first is downloaded unless a rate is asked for.
@@ -70,6 +72,7 @@ class ModelSpec:
     feature_extractor_name: str
     model_name: str
     converter_name: str
+    classifier_name: str | None = None
     card_template: str = "base.md"
     official_checkpoints: tuple[OfficialCheckpoint, ...] = ()
     paper: PaperFigures | None = None
@@ -79,9 +82,10 @@ class ModelSpec:
             raise ValueError(f"model_type has to end in {FUSION!r}, not be {self.model_type!r}.")
 
     @property
-    def class_names(self) -> tuple[str, str, str]:
-        """The names of its three classes, as "module:name"."""
-        return self.config_name, self.feature_extractor_name, self.model_name
+    def class_names(self) -> tuple[str, ...]:
+        """The names of its classes, as "module:name"."""
+        names = (self.config_name, self.feature_extractor_name, self.model_name, self.classifier_name)
+        return tuple(name for name in names if name is not None)
 
     @property
     def config(self) -> "type[FusionConfig]":
@@ -97,6 +101,11 @@ class ModelSpec:
     def model(self) -> "type[FusionModel]":
         """The class of the model itself."""
         return resolve_name(self.model_name)
+
+    @property
+    def classifier(self) -> "type[FusionForAudioClassification] | None":
+        """The class of the model with a classifier, where it has one."""
+        return None if self.classifier_name is None else resolve_name(self.classifier_name)
 
     @property
     def convert(self) -> Callable[[Path], Any]:

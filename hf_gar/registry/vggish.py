@@ -9,6 +9,7 @@ VGGISH = ModelSpec(
     config_name="hf_gar.models.configuration_vggish_fusion:VGGishFusionConfig",
     feature_extractor_name="hf_gar.models.feature_extraction_vggish_fusion:VGGishFusionFeatureExtractor",
     model_name="hf_gar.models.modeling_vggish_fusion:VGGishFusionModel",
+    classifier_name="hf_gar.models.modeling_vggish_fusion:VGGishFusionForAudioClassification",
     converter_name="hf_gar.checkpoints.vggish:convert_vggish",
     card_template="vggish-fusion.md",
     official_checkpoints=(

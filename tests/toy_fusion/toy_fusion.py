@@ -15,6 +15,7 @@ from .fusion import tap_to_frames
 from .log_mel import vggish_log_mel
 from .modeling_fusion import FusionModel, LayerOutputs
 from .pipeline_audio_embedding import AudioEmbeddingPipeline  # noqa: F401
+from .pipeline_recordings import RecordingPipeline  # noqa: F401
 
 LAYERS = (1, 2)
 CHANNELS = 4
