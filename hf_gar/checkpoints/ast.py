@@ -6,15 +6,17 @@ from typing import Any
 
 import torch
 
-from hf_gar.checkpoints.converted import ConvertedCheckpoint
+from hf_gar.checkpoints.converted import ConvertedCheckpoint, ConvertedClassifier
 from hf_gar.checkpoints.reading import read_json, read_state_dict, rename_weights
 from hf_gar.errors import HfGarError
 from hf_gar.models.configuration_ast_fusion import PATCH_SIZE, PATCH_STRIDE, ASTFusionConfig, patches
 
 ORIGINAL = "module.v."
 TRANSFORMERS = "audio_spectrogram_transformer."
-# The AudioSet classifiers.
-IGNORED = ("module.mlp_head.", "module.v.head.", "module.v.head_dist.", "classifier.")
+# ImageNet's classifiers, which the original did not use.
+IGNORED = ("module.v.head.", "module.v.head_dist.")
+# The classifier, a layer normalisation and a linear layer: the original's, and transformers'.
+CLASSIFIERS = (("module.mlp_head.0", "module.mlp_head.1"), ("classifier.layernorm", "classifier.dense"))
 
 # A module's name there -> ours; `{}` stands for the number of a block.
 ORIGINAL_NAMES = {
@@ -75,9 +77,10 @@ def convert_ast(path: Path) -> ConvertedCheckpoint:
     Raises:
         HfGarError: It is another file, a weight is missing or unexpected, or its patches are not 16x16 every 10.
     """
-    config, feature_extractor, weights = {}, {}, path
+    config, feature_extractor, labels, weights = {}, {}, {}, path
     if path.is_dir():
-        config, feature_extractor, weights = _read_config(path), _read_normalization(path), path / "model.safetensors"
+        config, labels = _read_config(path), _read_labels(path)
+        feature_extractor, weights = _read_normalization(path), path / "model.safetensors"
     checkpoint = read_state_dict(weights)
     depth = config.get("num_hidden_layers", ASTFusionConfig().num_hidden_layers)
     prefix, modules = _layout(checkpoint)
@@ -86,11 +89,15 @@ def convert_ast(path: Path) -> ConvertedCheckpoint:
         leaves = [""] if theirs.endswith(("_token", "pos_embed", "position_embeddings")) else [".weight", ".bias"]
         for layer in range(depth) if "{}" in theirs else [0]:
             names |= {prefix + theirs.format(layer) + leaf: ours.format(layer) + leaf for leaf in leaves}
+    head = next((head for head in CLASSIFIERS if any(key.startswith(head) for key in checkpoint)), None)
+    for theirs in head or ():
+        names |= {theirs + leaf: theirs + leaf for leaf in (".weight", ".bias")}
     state_dict = rename_weights(checkpoint, names, IGNORED, weights, "AST")
+    classifier = None if head is None else _fold_classifier(state_dict, *head, labels, path)
     if modules is not ORIGINAL_NAMES:
         state_dict = _join_qkv(state_dict)
     config["pretrained_max_length"] = _trained_length(state_dict, config, weights)
-    return ConvertedCheckpoint(state_dict, config, feature_extractor)
+    return ConvertedCheckpoint(state_dict, config, feature_extractor, classifier)
 
 
 def _layout(checkpoint: dict[str, torch.Tensor]) -> tuple[str, dict[str, str]]:
@@ -99,6 +106,28 @@ def _layout(checkpoint: dict[str, torch.Tensor]) -> tuple[str, dict[str, str]]:
         return ORIGINAL, ORIGINAL_NAMES
     is_new = any(re.search(r"\.attention\.q_proj\.", key) for key in checkpoint)
     return TRANSFORMERS, TRANSFORMERS_5_NAMES if is_new else TRANSFORMERS_4_NAMES
+
+
+def _fold_classifier(
+    state_dict: dict[str, torch.Tensor], norm: str, linear: str, labels: dict[str, Any], path: Path
+) -> ConvertedClassifier:
+    """Take the classifier out of the weights; what its normalisation multiplies by and adds goes into the linear layer.
+
+    W (g x + b) + c = (W g) x + (W b + c), for the embedding x after the normalisation proper.
+    """
+    names = [f"{module}.{leaf}" for module in (norm, linear) for leaf in ("weight", "bias")]
+    scale, shift, weight, bias = (state_dict.pop(name) for name in names)
+    if weight.shape != (len(bias), len(scale)) or scale.shape != shift.shape:
+        raise HfGarError(f"{path} has a classifier whose parts do not fit: {linear} is {tuple(weight.shape)}.")
+    if labels.get("labels") is not None and len(labels["labels"]) != len(bias):
+        raise HfGarError(f"{path} has {len(labels['labels'])} labels, but its classifier has {len(bias)}.")
+    exact = weight.double()
+    return ConvertedClassifier(
+        weight=(exact * scale.double()).to(weight.dtype),
+        bias=(exact @ shift.double() + bias.double()).to(bias.dtype),
+        norm="layer_norm",
+        **labels,
+    )
 
 
 def _join_qkv(state_dict: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -125,6 +154,20 @@ def _read_config(folder: Path) -> dict[str, Any]:
     except ValueError as error:
         raise HfGarError(f"{path} is not the configuration of an AST: {error}") from error
     return config
+
+
+def _read_labels(folder: Path) -> dict[str, Any]:
+    """The names of the labels, in order, and the `problem_type`; none where they are only numbered."""
+    path = folder / "config.json"
+    theirs = read_json(path)
+    named = theirs.get("id2label") or {}
+    if not isinstance(named, dict) or set(named) != {str(index) for index in range(len(named))}:
+        raise HfGarError(f"{path} has an id2label that does not number its labels from 0.")
+    labels = [named[str(index)] for index in range(len(named))]
+    if not all(isinstance(label, str) for label in labels) or len(set(labels)) != len(labels):
+        raise HfGarError(f"{path} has labels that are no text, or occur twice.")
+    is_numbered = all(label == f"LABEL_{index}" for index, label in enumerate(labels))
+    return {"labels": None if is_numbered else labels, "problem_type": theirs.get("problem_type")}
 
 
 def _read_normalization(folder: Path) -> dict[str, float]:

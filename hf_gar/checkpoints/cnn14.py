@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from hf_gar.checkpoints.converted import ConvertedCheckpoint
+from hf_gar.checkpoints.converted import ConvertedCheckpoint, ConvertedClassifier
 from hf_gar.checkpoints.reading import read_state_dict, rename_weights
 from hf_gar.errors import HfGarError
 from hf_gar.models.feature_extraction_cnn14_fusion import Cnn14FusionFeatureExtractor
@@ -18,8 +18,9 @@ FRONT_ENDS: dict[int, dict[str, Any]] = {
 }
 MEL_FILTERS = "logmel_extractor.melW"
 STFT = "spectrogram_extractor.stft.conv_real.weight"
-# The front end, which we compute, and the AudioSet classifier.
-IGNORED = ("spectrogram_extractor.", "logmel_extractor.", "fc_audioset.")
+# The front end, which we compute.
+IGNORED = ("spectrogram_extractor.", "logmel_extractor.")
+CLASSIFIER = "fc_audioset"
 MEL_TOLERANCE = 1e-5
 
 
@@ -40,12 +41,19 @@ def convert_cnn14(path: Path) -> ConvertedCheckpoint:
         HfGarError: It is another file, a weight is missing or unexpected, or it was trained with another front end.
     """
     checkpoint = read_state_dict(path, entry="model")
-    state_dict = rename_weights(checkpoint, _names(), IGNORED, path, "CNN14")
+    names = _names()
+    if any(key.startswith(f"{CLASSIFIER}.") for key in checkpoint):
+        names |= {f"{CLASSIFIER}.{leaf}": leaf for leaf in ("weight", "bias")}
+    state_dict = rename_weights(checkpoint, names, IGNORED, path, "CNN14")
+    classifier = None
+    if "weight" in state_dict:
+        classifier = ConvertedClassifier(state_dict.pop("weight"), state_dict.pop("bias"))
     front_end = _front_end(checkpoint, path)
     return ConvertedCheckpoint(
         state_dict=state_dict,
         config={"sampling_rate": front_end["sampling_rate"], "hop_length": front_end["hop_length"]},
         feature_extractor=front_end,
+        classifier=classifier,
     )
 
 

@@ -19,6 +19,12 @@ def add_command(commands: Any) -> None:
     parser.add_argument(
         "--sampling-rate", type=whole_number(1), metavar="HZ", help="of the network, where there are several"
     )
+    parser.add_argument(
+        "--classifier",
+        dest="with_classifier",
+        action=argparse.BooleanOptionalAction,
+        help="with the checkpoint's own labels (default: where it has them and the layers reach as far)",
+    )
     parser.add_argument("--all-layers", action="store_true", help="keep the weights of every layer")
     add_layer_options(parser)
 
@@ -26,12 +32,18 @@ def add_command(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     from hf_gar.hub.card import read_origin
     from hf_gar.hub.export import export_repository
+    from hf_gar.hub.load import find_repository
 
     config = layer_choice(options)
     if options.all_layers:
         config["depth"] = MODELS[options.model_type].config(fusion_layers=None).depth
     folder = export_repository(
-        options.model_type, options.checkpoint, options.output, sampling_rate=options.sampling_rate, **config
+        options.model_type,
+        options.checkpoint,
+        options.output,
+        sampling_rate=options.sampling_rate,
+        with_classifier=options.with_classifier,
+        **config,
     )
     origin = read_origin(folder)
     assert origin is not None  # the export has written it
@@ -41,5 +53,8 @@ def run(options: argparse.Namespace) -> int:
         print(f"Its weights are those of the official checkpoint, {source}.")
     else:
         print(f"Its weights are from {source}, which is not known to be the official checkpoint.")
+    repository = find_repository(folder)
+    if repository.has_classifier:
+        print(f"It has the checkpoint's classifier of {repository.load_config().num_labels} labels.")
     print(f"Next: hf-gar embed RECORDINGS --model {shlex.quote(str(folder))} --output embeddings")
     return 0

@@ -11,6 +11,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from hf_gar.checkpoints.audioset_labels import audioset_labels
 from hf_gar.errors import HfGarError
 from hf_gar.hub.load import find_repository
 from hf_gar.models import FusionConfig, FusionFeatureExtractor
@@ -65,6 +66,7 @@ def render_card(
     config: FusionConfig,
     feature_extractor: FusionFeatureExtractor,
     origin: Origin,
+    has_classifier: bool = False,
     results: Sequence[EvalResult] = (),
 ) -> ModelCard:
     """The card of a model repository; `results` are what was measured with its weights, accuracies and such in %."""
@@ -80,10 +82,18 @@ def render_card(
         license=source.license if source and origin.is_official else None,
         base_model=source.file_name if source and source.is_on_hub and origin.is_official else None,
         datasets=list(source.datasets) if source else None,
-        tags=["audio", "audio-embedding", "hf_gar", config.model_type, "custom_code"],
+        tags=[
+            "audio",
+            "audio-embedding",
+            *(["audio-classification"] if has_classifier else []),
+            "hf_gar",
+            config.model_type,
+            "custom_code",
+        ],
     )
     setattr(data, ORIGIN, asdict(origin))
     measured = {result.dataset_name: str(result.metric_value) for result in results}
+    labels = [config.id2label[index] for index in range(config.num_labels)] if has_classifier else []
     held_layers = [layer for layer in config.valid_layers if layer <= config.depth]
     text = render_template(
         spec.card_template,
@@ -101,6 +111,8 @@ def render_card(
         paper_layers=format_layers(spec.paper.fusion_layers) if spec.paper else "",
         paper_tasks=PAPER_TASKS if spec.paper else {},
         measured=measured,
+        labels=labels,
+        has_audioset_labels=tuple(labels) == audioset_labels(),
     )
     return ModelCard(re.sub(r"\n{3,}", "\n\n", text))  # where a template leaves a block out
 
@@ -129,7 +141,11 @@ def add_results(folder: str | Path, results: Sequence[EvalResult]) -> ModelCard:
     there = ModelCard.load(folder / CARD_FILE).data.eval_results or []
     kept = {result.dataset_name: result for result in [*there, *results]}
     card = render_card(
-        repository.load_config(), repository.load_feature_extractor(), origin, results=list(kept.values())
+        repository.load_config(),
+        repository.load_feature_extractor(),
+        origin,
+        repository.has_classifier,
+        results=list(kept.values()),
     )
     card.save(folder / CARD_FILE)
     return card

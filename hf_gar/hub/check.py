@@ -14,7 +14,7 @@ import torch
 
 from hf_gar.checkpoints.reading import read_json
 from hf_gar.errors import HfGarError
-from hf_gar.hub import remote_code_embedding
+from hf_gar.hub import remote_code_outputs
 from hf_gar.hub.card import CARD_FILE, read_origin
 from hf_gar.hub.load import CONFIG_FILE, FEATURE_EXTRACTOR_FILE, Repository, find_repository
 
@@ -52,18 +52,20 @@ def check_repository(folder: str | Path, trust_remote_code: bool = False) -> Rep
             f"{origin.weights_sha256}. Export the repository again, or, if you trained them further, say so in "
             f"{CARD_FILE} and give their digest there (weights_sha256)."
         )
-    expected = _embedding(repository)
+    expected = _outputs(repository)
     changed = changed_code(folder, repository.spec.hub_files)
     if changed and not trust_remote_code:
         raise HfGarError(
             f"The code of {folder} differs from that of the installed hf_gar: {', '.join(changed)}. Export the "
             "repository again with this version, or, if you trust that code, allow it (`trust_remote_code`)."
         )
-    found = _embedding_by_remote_code(folder)
-    if found.shape[1:] != expected.shape or not np.allclose(found, expected, atol=TOLERANCE * np.abs(expected).max()):
-        raise HfGarError(
-            f"The code of {folder} gives another embedding than the installed hf_gar. Export the repository again."
-        )
+    found = _outputs_by_remote_code(folder)
+    for name, array in expected.items():
+        others = found.get(name, np.empty(0))
+        if others.shape[1:] != array.shape or not np.allclose(others, array, atol=TOLERANCE * np.abs(array).max()):
+            raise HfGarError(
+                f"The code of {folder} gives another {name} than the installed hf_gar. Export the repository again."
+            )
     return repository
 
 
@@ -94,24 +96,28 @@ def _code_references(config: dict[str, Any]) -> list[Any]:
     return [*auto_map.values(), *implementations]
 
 
-def _embedding(repository: Repository) -> np.ndarray:
-    """The test sound's embedding by the installed code, (D,)."""
+def _outputs(repository: Repository) -> dict[str, np.ndarray]:
+    """The test sound's embedding (D,) by the installed code, and its logits (label,) where there is a classifier."""
     extractor = repository.load_feature_extractor()
     rate = extractor.sampling_rate
-    inputs = extractor(remote_code_embedding.check_sound(rate), sampling_rate=rate, return_tensors="pt")
+    inputs = extractor(remote_code_outputs.check_sound(rate), sampling_rate=rate, return_tensors="pt")
+    outputs = {}
     with torch.inference_mode():
-        embedding = repository.load_model()(**inputs).pooler_output[0].numpy()
-    if not np.isfinite(embedding).all():
-        raise HfGarError(f"The weights of {repository.name} give embeddings that are not finite. Export it again.")
-    return embedding
+        outputs["embedding"] = repository.load_model()(**inputs).pooler_output[0].numpy()
+        if repository.has_classifier:
+            outputs["logits"] = repository.load_classifier()(**inputs).logits[0].numpy()
+    for name, array in outputs.items():
+        if not np.isfinite(array).all():
+            raise HfGarError(f"The {name} of {repository.name} has values that are not finite. Export it again.")
+    return outputs
 
 
-def _embedding_by_remote_code(folder: Path) -> np.ndarray:
-    """The test sound's embedding by the repository's own model and pipeline, in a new process, (2, D)."""
+def _outputs_by_remote_code(folder: Path) -> dict[str, np.ndarray]:
+    """The same by the repository's own model and pipeline, in a new process, (2, D) and (2, label)."""
     with tempfile.TemporaryDirectory() as temporary:
-        output = Path(temporary) / "embedding.npy"
+        output = Path(temporary) / "outputs.npz"
         done = subprocess.run(
-            [sys.executable, remote_code_embedding.__file__, str(folder.resolve()), str(output)],
+            [sys.executable, remote_code_outputs.__file__, str(folder.resolve()), str(output)],
             env={**os.environ, "HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": str(Path(temporary) / "modules")},
             capture_output=True,
             text=True,
@@ -119,4 +125,4 @@ def _embedding_by_remote_code(folder: Path) -> np.ndarray:
         )
         if done.returncode != 0:
             raise HfGarError(f"The code of {folder} does not load or run:\n{done.stderr[-2000:]}")
-        return np.load(output)
+        return dict(np.load(output))

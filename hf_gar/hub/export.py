@@ -3,7 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from hf_gar.checkpoints.converted import ConvertedCheckpoint
+import torch
+
+from hf_gar.checkpoints.converted import ConvertedCheckpoint, ConvertedClassifier
 from hf_gar.checkpoints.download import (
     REPOSITORY_NAME,
     TRANSFORMERS_FILES,
@@ -17,6 +19,7 @@ from hf_gar.errors import HfGarError
 from hf_gar.files import require_new_folder, whole_folder
 from hf_gar.hub.card import CARD_FILE, Origin, printable, render_card
 from hf_gar.hub.load import find_repository, loading
+from hf_gar.models import FusionConfig, FusionPreTrainedModel
 from hf_gar.quiet import quiet_libraries
 from hf_gar.registry import MODELS, ModelSpec
 from hf_gar.registry.spec import OfficialCheckpoint
@@ -25,7 +28,12 @@ OFFICIAL = "official"
 
 
 def export_repository(
-    model_type: str, checkpoint: str | Path, output: str | Path, sampling_rate: int | None = None, **config: Any
+    model_type: str,
+    checkpoint: str | Path,
+    output: str | Path,
+    sampling_rate: int | None = None,
+    with_classifier: bool | None = None,
+    **config: Any,
 ) -> Path:
     """Write a folder that is a complete model repository: configuration, weights, code and card.
 
@@ -36,6 +44,8 @@ def export_repository(
         output: The folder to write, which must not hold anything yet.
         sampling_rate: The rate of the network, in Hz, where there are several; by default that of the file, or
             that of the model's first official one.
+        with_classifier: Whether to write the checkpoint's own classifier, too, with the layers that it needs; by
+            default where it has one, unless the layers that `config` chooses do not reach as far.
         config: Fields of the model's configuration, such as `fusion_layers` and `depth`.
 
     Returns:
@@ -50,7 +60,11 @@ def export_repository(
     require_new_folder(output)
     path = _find_checkpoint(spec, checkpoint, sampling_rate)
     converted: ConvertedCheckpoint = spec.convert(path)
+    classifier = _choose_classifier(spec, converted, with_classifier, path, config)
     model_config = spec.config(**{**converted.config, **config})
+    if classifier is not None:
+        of_classifier = {**classifier.config, "classifier_layers": [model_config.unfused_layer]}
+        model_config = spec.config(**{**converted.config, **of_classifier, **config})
     feature_extractor = spec.feature_extractor(**converted.feature_extractor)
     if sampling_rate not in (None, feature_extractor.sampling_rate):
         raise HfGarError(
@@ -59,7 +73,7 @@ def export_repository(
         )
     feature_extractor.match(model_config)
     with loading(f"{path}, as a {model_type},"):
-        model = spec.model.from_pretrained(None, config=model_config, state_dict=converted.state_dict)
+        model = _build_model(spec, model_config, converted.state_dict, classifier)
     weights = path / "model.safetensors" if path.is_dir() else path
     digest = file_digest(weights, "sha256")
     source = spec.find_official(feature_extractor.sampling_rate)
@@ -72,10 +86,41 @@ def export_repository(
             is_official=_is_official(checkpoint, path, source),
             weights_sha256=find_repository(folder).weights_sha256,
         )
-        render_card(model.config, feature_extractor, origin).save(folder / CARD_FILE)
+        render_card(model.config, feature_extractor, origin, classifier is not None).save(folder / CARD_FILE)
         for file in folder.iterdir():
             file.chmod(0o644)  # safetensors makes its files readable by their owner alone
     return output
+
+
+def _choose_classifier(
+    spec: ModelSpec, converted: ConvertedCheckpoint, with_classifier: bool | None, path: Path, config: dict[str, Any]
+) -> ConvertedClassifier | None:
+    """The checkpoint's classifier, where it is to be exported."""
+    classifier = None if spec.classifier is None else converted.classifier
+    if with_classifier and classifier is None:
+        raise HfGarError(
+            f"{path} has no classifier that could give labels: it is a {spec.network} for embeddings only. Leave "
+            "`with_classifier` out, and train a classifier of your own on the embeddings."
+        )
+    if with_classifier is None:
+        without = spec.config(**{**converted.config, **config})
+        is_cut = without.depth < without.unfused_layer and config.keys() & {"fusion_layers", "depth"}
+        return None if is_cut else classifier
+    return classifier if with_classifier else None
+
+
+def _build_model(
+    spec: ModelSpec,
+    config: FusionConfig,
+    state_dict: dict[str, torch.Tensor],
+    classifier: ConvertedClassifier | None,
+) -> FusionPreTrainedModel:
+    """The model with its weights, and with its classifier where there is one."""
+    if classifier is None or spec.classifier is None:
+        return spec.model.from_pretrained(None, config=config, state_dict=state_dict)
+    prefix = spec.classifier.base_model_prefix
+    state_dict = {f"{prefix}.{name}": weight for name, weight in state_dict.items()}
+    return spec.classifier.from_pretrained(None, config=config, state_dict={**state_dict, **classifier.state_dict})
 
 
 def _find_checkpoint(spec: ModelSpec, checkpoint: str | Path, sampling_rate: int | None) -> Path:

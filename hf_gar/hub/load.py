@@ -1,6 +1,7 @@
 """Find a model repository, here or on the Hub, and load it with the installed classes: its own code is not run."""
 
 import hashlib
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 
 from hf_gar.checkpoints.download import SHA256, fetch_from_hub, file_digest
 from hf_gar.checkpoints.reading import read_json
 from hf_gar.errors import HfGarError
-from hf_gar.models import FusionConfig, FusionFeatureExtractor, FusionModel
+from hf_gar.models import FusionConfig, FusionFeatureExtractor, FusionForAudioClassification, FusionModel
+from hf_gar.models.modeling_fusion import CLASSIFIER_WEIGHTS
 from hf_gar.quiet import quiet_libraries
 from hf_gar.registry import MODELS, ModelSpec
 
@@ -44,7 +47,8 @@ class Repository:
             ValueError: There is no such field, or it cannot have that value.
         """
         config_class = self.spec.config
-        fields = signature(config_class).parameters
+        # A model's own fields, and those of every configuration.
+        fields = {**signature(config_class).parameters, **signature(FusionConfig).parameters}
         unknown = [name for name in config if name not in fields]
         if unknown:
             raise ValueError(
@@ -68,6 +72,37 @@ class Repository:
         loaded = self.load_config(**config)
         with loading(f"The weights of {self.name}"):
             model = self.spec.model.from_pretrained(self.folder, config=loaded, dtype=dtype, use_safetensors=True)
+        return model.eval()
+
+    @property
+    def has_classifier(self) -> bool:
+        """Whether a classifier's weights are beside the model's.
+
+        Raises:
+            HfGarError: The weights are damaged.
+        """
+        with loading(f"The weights of {self.name}"):
+            for path in self.folder.glob("*.safetensors"):
+                with safe_open(path, "pt") as file:
+                    if any(re.match(CLASSIFIER_WEIGHTS, name) for name in file.keys()):  # noqa: SIM118 - no dictionary
+                        return True
+        return False
+
+    def load_classifier(self, dtype: torch.dtype = torch.float32, **config: Any) -> FusionForAudioClassification:
+        """The model with its classifier, in evaluation mode; `config` replaces fields of its configuration.
+
+        Raises:
+            HfGarError: There is none, or the weights are damaged, not those of the configuration, or not finite.
+            ValueError: As `load_config`.
+        """
+        if self.spec.classifier is None or not self.has_classifier:
+            raise HfGarError(
+                f"{self.name} has no classifier, only embeddings. Choose a repository that was exported or trained "
+                "with one."
+            )
+        loaded = self.load_config(**config)
+        with loading(f"The weights of {self.name}"):
+            model = self.spec.classifier.from_pretrained(self.folder, config=loaded, dtype=dtype, use_safetensors=True)
         return model.eval()
 
     def load_feature_extractor(self, **fields: Any) -> FusionFeatureExtractor:
@@ -164,8 +199,11 @@ def _check_auto_map(path: Path, auto_map: Any, spec: ModelSpec) -> None:
         "AutoConfig": spec.config,
         "AutoFeatureExtractor": spec.feature_extractor,
         "AutoModel": spec.model,
+        "AutoModelForAudioClassification": spec.classifier,
     }
     for name, expected_class in expected.items():
+        if expected_class is None:
+            continue
         reference = auto_map.get(name, expected_class.__name__)
         if str(reference).rsplit(".", 1)[-1] != expected_class.__name__:
             raise HfGarError(

@@ -6,6 +6,13 @@ soxr and torchcodec are tried). What the models share is exported here; `hf_gar.
 
 from hf_gar.models.configuration_fusion import FusionConfig
 from hf_gar.models.feature_extraction_fusion import FusionFeatureExtractor
-from hf_gar.models.modeling_fusion import FusionModel
+from hf_gar.models.modeling_classification import FusionForAudioClassification
+from hf_gar.models.modeling_fusion import FusionModel, FusionPreTrainedModel
 
-__all__ = ["FusionConfig", "FusionFeatureExtractor", "FusionModel"]
+__all__ = [
+    "FusionConfig",
+    "FusionFeatureExtractor",
+    "FusionForAudioClassification",
+    "FusionModel",
+    "FusionPreTrainedModel",
+]

@@ -249,6 +249,9 @@ def require_weights_of(model: PreTrainedModel, stored: Mapping[str, torch.Tensor
     Those under the prefix of a backbone are meant, where there are any: a repository with a head has others.
     """
     prefix = f"{model.base_model_prefix}."
+    # A count of batches is an integer.
+    of_classifier = [name for name in stored if re.match(CLASSIFIER_WEIGHTS, name) and not name.endswith("_tracked")]
+    integers = [f"{name} {stored[name].dtype}" for name in of_classifier if stored[name].dtype not in STORED_TYPES]
     if any(name.startswith(prefix) for name in stored):
         stored = {name.removeprefix(prefix): weight for name, weight in stored.items() if name.startswith(prefix)}
     expected = model.state_dict()
@@ -266,7 +269,8 @@ def require_weights_of(model: PreTrainedModel, stored: Mapping[str, torch.Tensor
             f"{name} {stored[name].dtype}"
             for name in common
             if expected[name].is_floating_point() and stored[name].dtype not in STORED_TYPES
-        ],
+        ]
+        + integers,
     }
     found = [
         f"{len(names)} {what} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"

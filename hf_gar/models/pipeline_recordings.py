@@ -14,7 +14,7 @@ from .fusion import span_mask
 
 
 class RecordingPipeline(ChunkPipeline):
-    """Base of the pipelines. Long recordings are cut into chunks; `batch_size` of them pass through the model at a time.
+    """Base of the pipelines: long recordings are cut into chunks, of which `batch_size` pass the model at a time.
 
     A subclass names the options of a call, and makes its result of a recording's chunks in `postprocess`.
     """

@@ -32,6 +32,8 @@ def test_every_weight_is_accounted_for(weights, tmp_path):
     converted = convert_cnn14(write(tmp_path, weights))
     ours = {key.removeprefix("blocks.") for key in converted.state_dict}
     assert len(ours) == len([key for key in weights if not key.startswith(("spectrogram", "logmel", "fc_audioset"))])
+    assert torch.equal(converted.classifier.weight, weights["fc_audioset.weight"])
+    assert torch.equal(converted.classifier.bias, weights["fc_audioset.bias"])
     assert torch.equal(converted.state_dict["blocks.2.conv1.weight"], weights["conv_block3.conv1.weight"])
     assert converted.config == {"sampling_rate": 16000, "hop_length": 160}
 

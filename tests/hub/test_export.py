@@ -29,8 +29,11 @@ SHARED_FILES = {
     "fusion.py",
     "log_mel.py",
     "model.safetensors",
+    "modeling_classification.py",
     "modeling_fusion.py",
+    "pipeline_audio_classification.py",
     "pipeline_audio_embedding.py",
+    "pipeline_recordings.py",
     "preprocessor_config.json",
     "chunks.py",
 }
@@ -59,6 +62,7 @@ def test_it_is_a_complete_repository(name, exported):
     assert config["auto_map"] == {
         "AutoConfig": f"configuration_{name}_fusion.{CLASSES[name]}FusionConfig",
         "AutoModel": f"modeling_{name}_fusion.{CLASSES[name]}FusionModel",
+        "AutoModelForAudioClassification": f"modeling_{name}_fusion.{CLASSES[name]}FusionForAudioClassification",
     }
     assert config["custom_pipelines"]["feature-extraction"]["impl"] == "pipeline_audio_embedding.AudioEmbeddingPipeline"
 

@@ -12,7 +12,13 @@ import hf_gar.models
 FOLDER = Path(hf_gar.models.__file__).parent
 HUB_FILES = sorted(path for path in FOLDER.glob("*.py") if path.name != "__init__.py")
 # What transformers loads by name: the classes in auto_map and the pipeline.
-SHARED = {"configuration_fusion", "feature_extraction_fusion", "modeling_fusion"}
+SHARED = {
+    "configuration_fusion",
+    "feature_extraction_fusion",
+    "modeling_classification",
+    "modeling_fusion",
+    "pipeline_recordings",
+}
 ENTRIES = [
     path
     for path in HUB_FILES
