@@ -4,6 +4,7 @@ import os
 
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from hf_gar.embedding.run import JobOptions, run_job
 from hf_gar.embedding.sources import Source, open_source
 from hf_gar.hub.card import CARD_FILE, Origin, render_card
 from hf_gar.hub.load import find_repository
-from hf_gar.models import FusionFeatureExtractor, FusionModel
+from hf_gar.models import FusionFeatureExtractor, FusionForAudioClassification, FusionModel
 from hf_gar.registry import MODELS
 from tests.golden import checkpoints
 
@@ -118,13 +119,40 @@ def save_tiny(model_type: str, folder: Path) -> Path:
     return folder
 
 
-def save_publishable(model_type: str, folder: Path) -> Path:
+LABELS = ["dog", "rain", "baby", "clock"]
+
+
+def build_tiny_classifier(model_type: str, labels: Sequence[str] = LABELS, **config) -> FusionForAudioClassification:
+    """A small model with a classifier on its fused layers, in evaluation mode, all of it random but fixed."""
+    spec = MODELS[model_type]
+    names = {"id2label": dict(enumerate(labels)), "label2id": {label: index for index, label in enumerate(labels)}}
+    classifier = spec.classifier(spec.config(**{**TINY[model_type][0], **names, **config}))
+    fused = {"fusion_layers": classifier.backbone.config.fusion_layers, "depth": classifier.config.depth}
+    classifier.backbone.load_state_dict(build_tiny(model_type, **{**config, **fused}).state_dict())
+    torch.manual_seed(1)
+    with torch.no_grad():
+        classifier.classifier.weight.normal_()
+        classifier.classifier.bias.normal_()
+        if isinstance(classifier.classifier_norm, torch.nn.BatchNorm1d):
+            classifier.classifier_norm.running_mean.normal_()
+            classifier.classifier_norm.running_var.uniform_(0.5, 2)
+    return classifier.eval()
+
+
+def save_tiny_classifier(model_type: str, folder: Path, **config) -> Path:
+    """Write a model repository of a small model with a classifier, every layer in it."""
+    build_tiny_classifier(model_type, **config).save_pretrained(folder)
+    build_tiny_extractor(model_type).save_pretrained(folder)
+    return folder
+
+
+def save_publishable(model_type: str, folder: Path, save: Callable[[str, Path], Path] = save_tiny) -> Path:
     """Write a small model's repository with its card, as `hf-gar export` does."""
-    save_tiny(model_type, folder)
+    save(model_type, folder)
     origin = Origin("tiny.pth", "0" * 64, False, find_repository(folder).weights_sha256)
     spec = MODELS[model_type]
     config, extractor = spec.config.from_pretrained(folder), spec.feature_extractor.from_pretrained(folder)
-    render_card(config, extractor, origin).save(folder / CARD_FILE)
+    render_card(config, extractor, origin, save is save_tiny_classifier).save(folder / CARD_FILE)
     return folder
 
 
@@ -144,6 +172,16 @@ def embed_job(source, model, output, *, devices=(), workers=None, dtype="float32
 @pytest.fixture(scope="session")
 def repository(model_type, tmp_path_factory) -> Path:
     return save_tiny(model_type, tmp_path_factory.mktemp("repository") / model_type)
+
+
+@pytest.fixture(scope="session")
+def classifier(model_type) -> FusionForAudioClassification:
+    return build_tiny_classifier(model_type)
+
+
+@pytest.fixture(scope="session")
+def classifier_repository(model_type, tmp_path_factory) -> Path:
+    return save_tiny_classifier(model_type, tmp_path_factory.mktemp("classifier") / model_type)
 
 
 @pytest.fixture

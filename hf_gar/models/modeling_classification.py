@@ -63,11 +63,13 @@ class FusionForAudioClassification(FusionPreTrainedModel):
         super().__init__(config)
         self.backbone = self.backbone_class(config.classifier_backbone())
         size = self.backbone.config.embedding_size
-        self.classifier_norm = {
-            "batch_norm": lambda: Standardization(size),
-            "layer_norm": lambda: nn.LayerNorm(size, elementwise_affine=False),
-            None: nn.Identity,
-        }[config.classifier_norm]()
+        if config.classifier_norm == "batch_norm":
+            self.classifier_norm: nn.Module = Standardization(size)
+        elif config.classifier_norm == "layer_norm":  # with the epsilon of the network's own, as in transformers' AST
+            eps = getattr(config, "layer_norm_eps", 1e-5)
+            self.classifier_norm = nn.LayerNorm(size, eps=eps, elementwise_affine=False)
+        else:
+            self.classifier_norm = nn.Identity()
         self.classifier = nn.Linear(size, config.num_labels)
         # Transformers 5 takes it from the backbone.
         self._keys_to_ignore_on_load_unexpected = self.backbone._keys_to_ignore_on_load_unexpected

@@ -7,7 +7,13 @@ import torch
 from safetensors.torch import save_file
 from transformers import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
 
-from hf_gar import ASTFusionConfig, ASTFusionFeatureExtractor, ASTFusionModel, HfGarError
+from hf_gar import (
+    ASTFusionConfig,
+    ASTFusionFeatureExtractor,
+    ASTFusionForAudioClassification,
+    ASTFusionModel,
+    HfGarError,
+)
 from hf_gar.checkpoints.ast import TRANSFORMERS_4_NAMES, TRANSFORMERS_5_NAMES, convert_ast
 from tests.conftest import relative_error, tone
 from tests.golden import checkpoints
@@ -34,7 +40,8 @@ def saved(stock, tmp_path_factory):
     folder = tmp_path_factory.mktemp("ast")
     config = {**stock.config.to_dict(), "dtype": "float32"}
     weights = in_transformers_4(stock.state_dict())
-    for name, state_dict in (("4", weights), ("5", in_transformers_5(weights))):
+    heads = {key: value for key, value in weights.items() if key.startswith("classifier.")}
+    for name, state_dict in (("4", weights), ("5", in_transformers_5(weights) | heads)):
         (folder / name).mkdir()
         save_file(state_dict, folder / name / "model.safetensors", metadata={"format": "pt"})
         (folder / name / "config.json").write_text(json.dumps(config, default=str))
@@ -88,7 +95,10 @@ def in_original(weights):
         for leaf in ("weight", "bias"):
             parts = [inner[f"{SPLIT.format(layer, part)}.{leaf}"] for part in ("query", "key", "value")]
             original[f"module.v.blocks.{layer}.attn.qkv.{leaf}"] = torch.cat(parts)
-    original["module.v.head.weight"] = original["module.mlp_head.0.weight"] = torch.ones(2)
+    for index, name in enumerate(("layernorm", "dense")):
+        for leaf in ("weight", "bias"):
+            original[f"module.mlp_head.{index}.{leaf}"] = weights[f"classifier.{name}.{leaf}"]
+    original["module.v.head.weight"] = torch.ones(2)
     return original
 
 
@@ -111,12 +121,69 @@ def test_the_last_block_is_transformers_ast_model(stock, saved, layout):
     assert relative_error(found.last_hidden_state[1, :98], columns[1, :98]) < 1e-5
 
 
+@pytest.mark.parametrize("layout", ["4", "5", "original.pth"])
+def test_the_classifier_is_transformers(stock, saved, layout):
+    converted = convert_ast(saved / layout)
+    config = ASTFusionConfig(classifier_layers=[11], **{**SIZES, **converted.config, **converted.classifier.config})
+    backbone = {f"backbone.{key}": value for key, value in converted.state_dict.items()}
+    model = ASTFusionForAudioClassification.from_pretrained(
+        None, config=config, state_dict={**backbone, **converted.classifier.state_dict}
+    )
+    assert model.config.fusion_layers == [4, 11]
+    inputs = ASTFusionFeatureExtractor()([tone(5), tone(10, seed=1)], sampling_rate=16000, return_tensors="pt")
+    with torch.no_grad():
+        expected = stock(inputs["input_features"]).logits
+        found = model(**inputs).logits
+    print(f"{layout}: {relative_error(found, expected):.1e}")
+    assert relative_error(found, expected) < 1e-5
+
+
+def test_the_labels_come_along(stock, tmp_path):
+    stock.save_pretrained(tmp_path)
+    assert convert_ast(tmp_path).classifier.config == {
+        "classifier_norm": "layer_norm",
+        "problem_type": None,
+        "num_labels": 2,
+    }
+    edit_config(tmp_path, id2label={"0": "no", "1": "yes"}, problem_type="multi_label_classification")
+    assert convert_ast(tmp_path).classifier.config == {
+        "classifier_norm": "layer_norm",
+        "problem_type": "multi_label_classification",
+        "id2label": {0: "no", 1: "yes"},
+        "label2id": {"no": 0, "yes": 1},
+    }
+
+
+@pytest.mark.parametrize(
+    ("id2label", "message"),
+    [
+        ({"0": "a", "1": "b", "2": "c"}, "has 3 labels, but its classifier has 2"),
+        ({"0": "a", "2": "b"}, "has an id2label that does not number its labels from 0"),
+        (["a", "b"], "has an id2label that does not number its labels from 0"),
+        ({"0": "a", "1": "a"}, "has labels that are no text, or occur twice"),
+        ({"0": "a", "1": ["b"]}, "has labels that are no text, or occur twice"),
+    ],
+)
+def test_labels_that_are_not_the_classifiers(stock, tmp_path, id2label, message):
+    stock.save_pretrained(tmp_path)
+    edit_config(tmp_path, id2label=id2label)
+    with pytest.raises(HfGarError, match=message):
+        convert_ast(tmp_path)
+
+
+def edit_config(folder, **fields):
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
+
+
 def test_the_layouts_give_the_same_weights(saved):
-    first = convert_ast(saved / "4").state_dict
+    first = convert_ast(saved / "4")
     for layout in ("5", "original.pth"):
-        other = convert_ast(saved / layout).state_dict
-        assert other.keys() == first.keys()
-        assert all(torch.equal(other[key], first[key]) for key in first)
+        other = convert_ast(saved / layout)
+        assert other.state_dict.keys() == first.state_dict.keys()
+        assert all(torch.equal(other.state_dict[key], first.state_dict[key]) for key in first.state_dict)
+        assert torch.equal(other.classifier.weight, first.classifier.weight)
+        assert torch.equal(other.classifier.bias, first.classifier.bias)
 
 
 def test_what_transformers_itself_saves_is_read(stock, tmp_path):
