@@ -21,7 +21,35 @@ sys.meta_path.insert(0, NoHfGar())
 import numpy as np
 import soundfile
 import torch
-from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, pipeline
+from transformers import (
+    AudioClassificationPipeline,
+    AutoConfig,
+    AutoFeatureExtractor,
+    AutoModel,
+    AutoModelForAudioClassification,
+    pipeline,
+)
+
+
+def classify(repository: str, recording: str, inputs: dict, options: dict) -> dict[str, torch.Tensor]:
+    """The logits of a recording by the model, by the repository's pipeline and by transformers'."""
+    model = AutoModelForAudioClassification.from_pretrained(repository, **options)
+    half = AutoModelForAudioClassification.from_pretrained(repository, dtype=torch.bfloat16, **options)
+    logits = {"logits": model(**inputs).logits[0], "bfloat16_logits": half(**inputs).logits[0].float()}
+    options = {**options, "device": "cpu", "top_k": None, "function_to_apply": "none"}
+    ours = pipeline("audio-classification", model=repository, **options)
+    assert type(ours).__name__ == "FusionAudioClassificationPipeline"
+    windows = ours(recording, timestamps=True)
+    assert [window["timestamp"] for window in windows] == [(0.0, 2.0)]
+    theirs = pipeline("audio-classification", model=repository, pipeline_class=AudioClassificationPipeline, **options)
+    for name, labels in {
+        "pipeline_logits": ours(recording),
+        "window_logits": windows[0]["labels"],
+        "built_in_logits": theirs(soundfile.read(recording, dtype="float32")[0]),
+    }.items():
+        scores = {each["label"]: each["score"] for each in labels}
+        logits[name] = torch.tensor([scores[label] for _, label in sorted(model.config.id2label.items())])
+    return logits
 
 
 def main(repository: str, recording: str, output: str, options: str = "{}") -> None:
@@ -50,8 +78,13 @@ def main(repository: str, recording: str, output: str, options: str = "{}") -> N
     embed = pipeline("feature-extraction", model=repository, device="cpu", **options)
     arrays["pipeline"] = torch.tensor([embed(recording)])
     arrays["pipeline_frames"] = torch.tensor([embed(recording, pool=False)])
-    untold = pipeline(model=repository, device="cpu", **options)  # the task follows from the repository
-    assert type(untold).__name__ == type(embed).__name__ == "AudioEmbeddingPipeline"
+    assert type(embed).__name__ == "AudioEmbeddingPipeline"
+    if "audio-classification" in config.custom_pipelines:
+        with torch.no_grad():
+            arrays |= classify(repository, recording, inputs, options)
+    else:
+        untold = pipeline(model=repository, device="cpu", **options)  # the task follows from the repository
+        assert type(untold).__name__ == "AudioEmbeddingPipeline"
     assert not any(name.split(".")[0] == "hf_gar" for name in sys.modules)
     np.savez(output, **{name: array.numpy() for name, array in arrays.items()})
 

@@ -31,7 +31,8 @@ REMOTE_CODE = Path(__file__).with_name("remote_code.py")
 @pytest.mark.parametrize("spec", MODELS.values(), ids=MODELS)
 def test_what_a_spec_names_is_there(spec):
     assert spec.config.model_type == spec.feature_extractor.model_type == spec.model_type
-    assert spec.model.config_class is spec.config
+    assert spec.model.config_class is spec.classifier.config_class is spec.config
+    assert spec.classifier.backbone_class is spec.model
     assert callable(spec.convert)
     assert (template_folder() / spec.card_template).is_file()
     assert spec.config().fusion_layers == list(spec.paper.fusion_layers)
@@ -39,7 +40,9 @@ def test_what_a_spec_names_is_there(spec):
 
 
 def test_the_classes_are_exported():
-    classes = {name for spec in MODELS.values() for name in (spec.config, spec.feature_extractor, spec.model)}
+    classes = {
+        each for spec in MODELS.values() for each in (spec.config, spec.feature_extractor, spec.model, spec.classifier)
+    }
     assert {each.__name__ for each in classes} < set(hf_gar.__all__)
     for name in hf_gar.__all__:
         assert getattr(hf_gar, name).__name__ == name

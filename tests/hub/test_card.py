@@ -5,6 +5,7 @@ import re
 import pytest
 from huggingface_hub import EvalResult, ModelCard
 
+from hf_gar.checkpoints.audioset_labels import audioset_labels
 from hf_gar.cli import main
 from hf_gar.errors import HfGarError
 from hf_gar.hub.card import Origin, add_results, as_code, read_origin, render_card
@@ -30,6 +31,26 @@ def test_the_metadata(model_type):
     other = render_card(spec.config(), spec.feature_extractor(), Origin("my.pth", "ab", False, "cd")).data
     assert other.license is None
     assert other.base_model is None
+
+
+def test_a_classifier_is_described(model_type):
+    spec = MODELS[model_type]
+    origin = Origin("official.pth", "ab", True, "cd")
+    names = dict(enumerate(audioset_labels()))
+    for labels, norm in ((names, "layer_norm"), ({0: "dog", 1: "cat"}, None)):
+        config = spec.config(id2label=labels, classifier_norm=norm)
+        card = render_card(config, spec.feature_extractor(), origin, has_classifier=True)
+        text = re.sub(r"\s+", " ", card.text)
+        assert "audio-classification" in card.data.tags
+        assert card.data.pipeline_tag == "feature-extraction"
+        assert 'pipeline("audio-classification", model="org/' in text
+        assert (f"| labels | {len(labels)} of AudioSet, by" in text) == (labels is names)
+        assert ("by Google, under [CC BY 4.0]" in text) == (labels is names)
+        assert ("but for the classifier's normalisation" in text) == (norm == "layer_norm")
+        assert "\n\n\n" not in card.text
+    without = render_card(spec.config(), spec.feature_extractor(), origin)
+    assert "audio-classification" not in without.content
+    assert "labels |" not in without.text
 
 
 # The tasks as the paper's table calls them, and as a card does.

@@ -1,3 +1,4 @@
+import csv
 import json
 import re
 from dataclasses import replace
@@ -6,17 +7,20 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
+from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, AutoModelForAudioClassification, pipeline
 
 from hf_gar import Cnn14FusionFeatureExtractor, HfGarError
+from hf_gar.checkpoints.audioset_labels import FILE as LABELS_FILE
+from hf_gar.checkpoints.audioset_labels import audioset_labels
 from hf_gar.checkpoints.cnn14 import FRONT_ENDS, MEL_FILTERS, STFT
 from hf_gar.checkpoints.download import file_digest
 from hf_gar.cli import main
 from hf_gar.hub.card import read_origin
 from hf_gar.hub.export import export_repository
+from hf_gar.hub.load import find_repository
 from hf_gar.models.log_mel import slaney_mel_filters
 from hf_gar.registry import MODELS
-from tests.conftest import relative_error
+from tests.conftest import DATA, relative_error
 from tests.golden import checkpoints
 
 SHARED_FILES = {
@@ -150,6 +154,81 @@ def test_save_load_save_is_identical(model, extractor, repository, tmp_path):
     # What was loaded with remote code is again a repository with all its code, the pipeline's included.
     files = {path.name for path in repository.iterdir()}
     assert {path.name for path in (tmp_path / "remote").iterdir()} == files
+
+
+def test_the_official_classifier(name, exported, golden):
+    """On the reference implementation's own embedding, by the definition: what the official network would say."""
+    config = json.loads((exported / "config.json").read_text())
+    if name == "vggish":
+        assert "audio-classification" not in config["custom_pipelines"]
+        return
+    weights = {key: value.double() for key, value in checkpoints.state_dict(name).items()}
+    embedding = golden["cnn14.original.clip"] if name == "cnn14" else golden["ast.t1024.layers"][11]
+    embedding = torch.from_numpy(embedding).double()
+    if name == "ast":
+        names = ("module.mlp_head.0.weight", "module.mlp_head.0.bias", "module.mlp_head.1.weight")
+        scale, shift, weight = (weights[each] for each in names)
+        bias = weights["module.mlp_head.1.bias"]
+        embedding = torch.nn.functional.layer_norm(embedding, embedding.shape, scale, shift, eps=1e-6)
+    else:
+        weight, bias = weights["fc_audioset.weight"], weights["fc_audioset.bias"]
+    expected = weight @ embedding + bias
+
+    extractor = AutoFeatureExtractor.from_pretrained(exported, trust_remote_code=True)
+    model = AutoModelForAudioClassification.from_pretrained(exported, trust_remote_code=True)
+    inputs = extractor(golden["waveform"], sampling_rate=16000, return_tensors="pt")
+    with torch.no_grad():
+        logits = model(**inputs).logits[0]
+    print(f"{name}: logits {relative_error(logits, expected):.1e}")
+    assert relative_error(logits, expected) < 1e-5
+    assert relative_error(logits.sigmoid(), expected.sigmoid()) < 1e-5
+
+    assert (len(model.config.id2label), model.config.problem_type) == (527, "multi_label_classification")
+    assert (model.config.id2label[0], model.config.label2id["Field recording"]) == ("Speech", 526)
+    classify = pipeline("audio-classification", model=str(exported), trust_remote_code=True, device="cpu")
+    best = classify(golden["waveform"])
+    ranks = expected.argsort(descending=True)[:5]
+    labels = list(csv.DictReader(LABELS_FILE.open(encoding="utf-8")))
+    assert [each["label"] for each in best] == [labels[index]["display_name"] for index in ranks]
+    assert relative_error([each["score"] for each in best], expected.sigmoid()[ranks]) < 1e-5
+
+
+def test_the_labels_are_those_that_were_published():
+    if not (DATA / LABELS_FILE.name).exists():
+        pytest.skip(f"the published labels are not here ({DATA / LABELS_FILE.name})")
+    assert LABELS_FILE.read_bytes() == (DATA / LABELS_FILE.name).read_bytes()
+    assert len(set(audioset_labels())) == 527
+
+
+def test_the_classifier_comes_along_where_the_layers_reach(official_files, tmp_path):
+    cnn14 = partial(export_repository, "cnn14-fusion", official_files("cnn14"))
+    for number, (options, depth, has_classifier) in enumerate(
+        [
+            ({}, 7, True),
+            ({"with_classifier": False}, 6, False),
+            ({"fusion_layers": [1]}, 1, False),
+            ({"fusion_layers": [1], "depth": 7}, 7, True),
+            ({"fusion_layers": [1], "with_classifier": True}, 7, True),
+        ]
+    ):
+        repository = find_repository(cnn14(tmp_path / str(number), **options))
+        assert repository.has_classifier == has_classifier
+        config = repository.load_config()
+        assert (config.depth, config.num_labels == 527) == (depth, has_classifier)
+        assert config.fusion_layers == options.get("fusion_layers", [3, 6])
+        repository.load_model()
+    with pytest.raises(HfGarError, match=r"The classifier is on the layers \[7\], but .* up to depth=3"):
+        cnn14(tmp_path / "out", depth=3, fusion_layers=[3], with_classifier=True)
+    with pytest.raises(HfGarError, match="has no classifier, only embeddings"):
+        find_repository(tmp_path / "1").load_classifier()
+
+
+def test_a_checkpoint_without_a_classifier(official_files, tmp_path, run_here):
+    arguments = ["--checkpoint", official_files("vggish"), "--output", tmp_path / "out"]
+    code, _, errors = run_here("export", "vggish-fusion", *arguments, "--classifier")
+    assert code == 1
+    assert "vggish.pth has no classifier that could give labels: it is a VGGish for embeddings only" in errors
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_output_that_holds_something_else_is_left_alone(official_files, tmp_path):

@@ -24,7 +24,7 @@ from hf_gar.hub.load import find_repository
 from hf_gar.hub.push import push_repository
 from hf_gar.models.pipeline_audio_embedding import AudioEmbeddingPipeline
 from hf_gar.registry import MODELS
-from tests.conftest import save_publishable, tone
+from tests.conftest import relative_error, save_publishable, save_tiny_classifier, tone
 from tests.hub.local_hub import LocalHub
 
 ROOT = Path(__file__).parents[2]
@@ -154,6 +154,42 @@ assert "hf_gar" not in sys.modules
 """
     done = run(hub, user, "-c", "\n".join(blocks) + checks)
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+@ONE_MODEL_BY_DEFAULT
+def test_push_and_load_a_classifier(model_type, classifier, extractor, hub, user, tmp_path):
+    repository = save_publishable(model_type, tmp_path / "repository", save_tiny_classifier)
+    repo_id = f"org/{model_type}"
+    done = run_push(hub, tmp_path, repository, "--repo-id", repo_id)  # which compares the logits, too
+    assert done.returncode == 0, done.stderr
+    commit = re.search(r"\(commit ([0-9a-f]{40})\)", done.stdout)[1]
+    found = load(hub, user, repo_id, commit)
+    with torch.no_grad():
+        expected = classifier(**extractor(tone(2), sampling_rate=16000, return_tensors="pt")).logits[0]
+    for name in ("logits", "pipeline_logits", "built_in_logits"):
+        assert relative_error(found[name], expected) < 1e-5
+    card = ModelCard(hub.files(repo_id)["README.md"].decode())
+    assert "audio-classification" in card.data.tags
+    saved = """
+import sys
+from transformers import AutoFeatureExtractor, AutoModelForAudioClassification
+repo_id, folder = sys.argv[1:]
+for each in (AutoFeatureExtractor, AutoModelForAudioClassification):
+    each.from_pretrained(repo_id, trust_remote_code=True).save_pretrained(folder)
+"""
+    done = run(hub, user, "-c", saved, repo_id, tmp_path / "saved")
+    assert done.returncode == 0, done.stderr
+    for name in ("config.json", "preprocessor_config.json", "model.safetensors"):
+        assert (tmp_path / "saved" / name).read_bytes() == (repository / name).read_bytes()
+
+
+def test_altered_logits_are_not_published(tmp_path):
+    repository = save_publishable("cnn14-fusion", tmp_path / "repository", save_tiny_classifier)
+    check_repository(repository)
+    code = repository / "modeling_classification.py"
+    code.write_text(code.read_text().replace("return self.classifier(", "return 1.01 * self.classifier("))
+    with pytest.raises(HfGarError, match="gives another logits than the installed"):
+        check_repository(repository, trust_remote_code=True)
 
 
 def test_dry_run_changes_nothing(hub, publishable, in_this_process, run_here):

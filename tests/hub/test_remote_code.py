@@ -53,6 +53,19 @@ def test_it_gives_what_the_package_gives(found, model, extractor):
         assert relative_error(found[name], array) < 1e-6, name
 
 
+def test_a_classifier(classifier_repository, classifier, model, extractor, tmp_path):
+    found = run_remotely(classifier_repository, tmp_path)
+    inputs = extractor(tone(2), sampling_rate=16000, return_tensors="pt")
+    with torch.no_grad():
+        expected, embedding = classifier(**inputs).logits[0], model(**inputs).pooler_output
+    for name in ("logits", "pipeline_logits", "window_logits", "built_in_logits"):
+        assert relative_error(found[name], expected) < 1e-5, name
+    half = torch.from_numpy(found["bfloat16_logits"])
+    assert torch.nn.functional.cosine_similarity(half, expected, dim=0) > 0.999
+    for name in ("clip", "pipeline"):  # it gives embeddings as before
+        assert relative_error(found[name], embedding) < 1e-6, name
+
+
 def test_bfloat16(found):
     assert (
         torch.nn.functional.cosine_similarity(torch.from_numpy(found["bfloat16"]), torch.from_numpy(found["clip"]))

@@ -9,7 +9,7 @@ CODE = """
 import sys
 
 import hf_gar
-from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
+from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, AutoModelForAudioClassification
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 assert "ast-fusion" not in CONFIG_MAPPING  # importing registers nothing
@@ -18,8 +18,10 @@ hf_gar.register()  # twice does no harm
 for repository in sys.argv[1:]:
     config = AutoConfig.from_pretrained(repository)
     model = AutoModel.from_pretrained(repository)
+    classifier = AutoModelForAudioClassification.from_pretrained(repository)
     extractor = AutoFeatureExtractor.from_pretrained(repository)
     assert type(model).__module__.startswith("hf_gar."), type(model)
+    assert type(classifier).__module__.startswith("hf_gar."), type(classifier)
     assert type(extractor).__module__.startswith("hf_gar."), type(extractor)
     assert type(AutoModel.from_config(config)) is type(model)
 """
