@@ -18,6 +18,7 @@ CLASSIFICATION_PIPELINE = {
         "type": "audio",
     }
 }
+MOMENTUM = 0.1  # the share of a batch in the running statistics
 # What a classifier takes over from the class of its backbone, beside its `config_class`.
 OF_THE_BACKBONE = (
     "_no_split_modules",
@@ -30,7 +31,11 @@ OF_THE_BACKBONE = (
 
 
 class Standardization(nn.BatchNorm1d):
-    """Batch normalisation without weights: embeddings (batch, D) by the training clips' mean and variance."""
+    """Batch normalisation without weights: embeddings (batch, D) by the training clips' mean and variance.
+
+    The first batches are averaged, so that few are enough: with a momentum from the start, much of what the statistics
+    begin with, 0 and 1, would remain.
+    """
 
     def __init__(self, size: int):
         super().__init__(size, affine=False)
@@ -38,6 +43,9 @@ class Standardization(nn.BatchNorm1d):
     def forward(self, embeddings: torch.Tensor) -> torch.Tensor:
         if self.training and len(embeddings) == 1:  # which has no variance
             return nn.functional.batch_norm(embeddings, self.running_mean, self.running_var, eps=self.eps)
+        if self.training:
+            assert self.num_batches_tracked is not None
+            self.momentum = max(MOMENTUM, 1 / (1 + int(self.num_batches_tracked)))
         return super().forward(embeddings)
 
 
@@ -103,9 +111,12 @@ class FusionForAudioClassification(FusionPreTrainedModel):
 
     def _require_whole_classifier(self, info: dict) -> None:
         """Raise a ValueError where `info` on what was loaded says that only some of the classifier's weights fit."""
-        missing, mismatched = set(info["missing_keys"]), sorted(info["mismatched_keys"])
-        problems = [f"{name} {tuple(stored)}, expected {tuple(size)}" for name, stored, size in mismatched]
-        if missing != {name for name in self.state_dict() if not name.startswith("backbone.")}:  # not a new classifier
+        weights = {name: weight for name, weight in self.state_dict().items() if not name.startswith("backbone.")}
+        missing = set(info["missing_keys"])
+        # In transformers 5 with their shapes.
+        mismatched = sorted(each if isinstance(each, str) else each[0] for each in info["mismatched_keys"])
+        problems = [f"{name} has another shape than {tuple(weights[name].shape)}" for name in mismatched]
+        if missing != weights.keys():  # all of it is missing where it is new
             problems += [f"{name} is missing" for name in sorted(missing)]
         problems += [f"{name} is unknown" for name in sorted(info["unexpected_keys"])]
         if problems:
