@@ -71,6 +71,7 @@ class FusionPreTrainedModel(PreTrainedModel):
     main_input_name = "input_features"
     input_modalities = "audio"
     _no_split_modules: list[str] = []
+    _keys_to_ignore_on_load_unexpected: list[str] | set[str] | None = None
     _can_compile_fullgraph = True
 
     def __init__(self, config: FusionConfig):
