@@ -19,15 +19,6 @@ CLASSIFICATION_PIPELINE = {
     }
 }
 MOMENTUM = 0.1  # the share of a batch in the running statistics
-# What a classifier takes over from the class of its backbone, beside its `config_class`.
-OF_THE_BACKBONE = (
-    "_no_split_modules",
-    "supports_gradient_checkpointing",
-    "_supports_sdpa",
-    "_supports_flash_attn",
-    "_supports_flex_attn",
-    "_supports_attention_backend",
-)
 
 
 class Standardization(nn.BatchNorm1d):
@@ -62,8 +53,6 @@ class FusionForAudioClassification(FusionPreTrainedModel):
         backbone_class = vars(cls).get("backbone_class")
         if backbone_class is not None:
             cls.config_class = backbone_class.config_class
-            for name in OF_THE_BACKBONE:
-                setattr(cls, name, getattr(backbone_class, name))
             backbone_class.classifier_class = cls
         super().__init_subclass__(**kwargs)
 
@@ -79,8 +68,6 @@ class FusionForAudioClassification(FusionPreTrainedModel):
         else:
             self.classifier_norm = nn.Identity()
         self.classifier = nn.Linear(size, config.num_labels)
-        # Transformers 5 takes it from the backbone.
-        self._keys_to_ignore_on_load_unexpected = self.backbone._keys_to_ignore_on_load_unexpected
         self.post_init()
 
     @classmethod
