@@ -21,6 +21,10 @@ CLASSIFICATION_PIPELINE = {
 MOMENTUM = 0.1  # the share of a batch in the running statistics
 
 
+class ClassifierError(ValueError, RuntimeError):
+    """The classifier that is stored is not the configuration's; where sizes differ, transformers has a RuntimeError."""
+
+
 class Standardization(nn.BatchNorm1d):
     """Batch normalisation without weights: embeddings (batch, D) by the training clips' mean and variance.
 
@@ -82,8 +86,8 @@ class FusionForAudioClassification(FusionPreTrainedModel):
         """Load a classifier, as in transformers; where there is none in a repository, it is new, with a warning.
 
         Raises:
-            ValueError: A weight of the backbone will not do, as in `FusionPreTrainedModel.from_pretrained`, or the
-                classifier is of another size than the labels, without `ignore_mismatched_sizes`.
+            ValueError: A weight will not do, as in `FusionPreTrainedModel.from_pretrained`.
+            ClassifierError: The classifier is another one than the configuration's, without `ignore_mismatched_sizes`.
         """
         model, info = super().from_pretrained(
             pretrained_model_name_or_path,
@@ -97,9 +101,9 @@ class FusionForAudioClassification(FusionPreTrainedModel):
         return (model, info) if output_loading_info else model
 
     def _require_whole_classifier(self, info: dict) -> None:
-        """Raise a ValueError where `info` on what was loaded says that only some of the classifier's weights fit."""
+        """Raise a ClassifierError where, by `info` on what was loaded, only some of the classifier's weights fit."""
         weights = {name: weight for name, weight in self.state_dict().items() if not name.startswith("backbone.")}
-        missing = set(info["missing_keys"])
+        missing = weights.keys() & info["missing_keys"]
         # In transformers 5 with their shapes.
         mismatched = sorted(each if isinstance(each, str) else each[0] for each in info["mismatched_keys"])
         problems = [f"{name} has another shape than {tuple(weights[name].shape)}" for name in mismatched]
@@ -107,7 +111,7 @@ class FusionForAudioClassification(FusionPreTrainedModel):
             problems += [f"{name} is missing" for name in sorted(missing)]
         problems += [f"{name} is unknown" for name in sorted(info["unexpected_keys"])]
         if problems:
-            raise ValueError(
+            raise ClassifierError(
                 f"The classifier that is stored is not one of {self.config.num_labels} labels on the layers "
                 f"{list(self.backbone.config.fused_layers)} with classifier_norm={self.config.classifier_norm!r}: "
                 f"{'; '.join(problems)}. Load it with its own configuration; or pass ignore_mismatched_sizes=True to "

@@ -68,7 +68,7 @@ EXPECTED_FAILURES = [
             "convolutions are loaded channels-last, which is faster"),
     Failure(BOTH, CONVOLUTIONAL, "test_model_get_set_embeddings", "NotImplementedError: `get_input_emb", NO_TOKENS),
     Failure(BOTH, (AST,), "test_model_get_set_embeddings", "AssertionError: Conv2d(1, 24, ", NO_TOKENS),
-    Failure(MODEL, (AST,), SDPA_TEST, *NO_ATTENTIONS),
+    Failure(BOTH, (AST,), SDPA_TEST, *NO_ATTENTIONS),
     Failure(HEAD, (AST,), "test_model_outputs_equivalence", *NO_ATTENTIONS),
     Failure(MODEL, EVERY, "test_model_outputs_equivalence", TWO_BOOLS,
             "it subtracts all outputs; frame_mask is boolean, see test_positions_of_the_outputs"),
