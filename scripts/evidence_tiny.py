@@ -20,7 +20,7 @@ import torch
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from tiny.repository import write_repository
+from tiny.repository import add_evidence, write_repository
 
 from hf_gar import Cnn14FusionModel
 from hf_gar.evaluation.embed_task import embed_task
@@ -275,10 +275,13 @@ def main() -> None:
     parser.add_argument("--esc10", type=Path, required=True, help="ESC-10, with metadata.csv")
     parser.add_argument("--digits", type=Path, required=True, help="the Free Spoken Digit Dataset, with metadata.csv")
     parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--write-card", action="store_true", help="put the table into the repository's card")
     options = parser.parse_args()
     results = measure(options)
     (options.output / RESULTS_FILE).write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     (options.output / TABLE_FILE).write_text(table(results), encoding="utf-8")
+    if options.write_card:
+        add_evidence(options.model, table(results))
     print(table(results))
 
 

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from tiny.development import compare_layers, development_tasks, embed
 from tiny.material import DEVELOPMENT, TRAIN, make_material, missing_packages
-from tiny.repository import write_repository
+from tiny.repository import write_card, write_repository
 from tiny.spectrograms import make_spectrograms
 from tiny.training import TrainingOptions, train
 
@@ -77,6 +77,7 @@ def main() -> None:
         "accuracy": table.round(2).to_dict("index"),
         "weights_sha256": find_repository(options.output).weights_sha256,
     }
+    write_card(options.output, table, results)
     (options.work / RESULTS_FILE).write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     print(
         f"Layers {'+'.join(map(str, best))}. Material {made - began:.0f} s, training {trained - made:.0f} s, choice of "

@@ -54,7 +54,7 @@ FEATURES = datasets.Features(
 LABEL_COLUMNS = ("sound", "word", "voice")
 
 CARD = """---
-license: cc0-1.0
+license: mit
 task_categories: [audio-classification]
 pretty_name: Synthesised sounds for a small audio network
 ---
