@@ -7,3 +7,5 @@ from pathlib import Path
 
 TINY = "cnn14-fusion-tiny"
 FOLDER = Path(__file__).parent / TINY
+# Short recordings to try things with, of eight kinds, which `scripts/make_demo_recordings.py` makes.
+RECORDINGS = Path(__file__).parent / "recordings"
