@@ -1,4 +1,4 @@
-"""The demonstration: embed the recordings that come with the package, show which sound alike, and draw a map of them."""
+"""The demonstration: embed the recordings that come with the package, print which sound alike, and draw a map."""
 
 import argparse
 import sys
