@@ -4,7 +4,7 @@ The power of a mixture is, on average, the sum of its parts' powers, so that wha
 power mel spectrograms, for a fraction of the work.
 """
 
-from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -15,21 +15,13 @@ FLOOR = -100.0  # dB, the front end's own
 CROPS = (64, 96, 128, 160, 224)  # mel frames, one length a batch
 
 
-@dataclass(frozen=True)
 class Batches(torch.utils.data.Dataset):
-    """The batches of a training, each made from its number alone.
+    """The batches of a training, each made from its number alone."""
 
-    Args:
-        clips: What they are cut from.
-        size: Clips in a batch.
-        steps: How many batches there are.
-        seed: Of the order of the clips and of all that is done to them.
-    """
-
-    clips: Spectrograms
-    size: int
-    steps: int
-    seed: int
+    def __init__(self, clips: Spectrograms, size: int, steps: int, seed: int):
+        """What they are cut from, the clips in a batch, how many batches there are, and the seed of all chance."""
+        self.clips, self.size, self.steps, self.seed = clips, size, steps, seed
+        self.shuffled_pass = lru_cache(maxsize=2)(self._shuffle)
 
     def __len__(self) -> int:
         return self.steps
@@ -38,21 +30,15 @@ class Batches(torch.utils.data.Dataset):
         """One batch: spectrograms (clip, mel frame, mel) and targets (clip, label), the shares of what is mixed."""
         rng = np.random.default_rng([self.seed, step])
         length = int(rng.choice(CROPS))
-        numbers = [self._shuffled(step * self.size + place) for place in range(self.size)]
+        count = len(self.clips.ends)
+        places = range(step * self.size, (step + 1) * self.size)  # in an endless sequence of shuffled passes
+        numbers = [int(self.shuffled_pass(place // count)[place % count]) for place in places]
         decibels = torch.from_numpy(np.stack([crop(self.clips.clip(number), length, rng) for number in numbers]))
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
         return Augmentation(generator, self.size)(decibels, self._targets(numbers))
 
-    def _shuffled(self, place: int) -> int:
-        """The clip at a place of the endless sequence of shuffled passes."""
-        count = len(self.clips.ends)
-        if self._pass.get("number") != place // count:
-            order = np.random.default_rng([self.seed, place // count, 1]).permutation(count)
-            self._pass.update(number=place // count, order=order)
-        return int(self._pass["order"][place % count])
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_pass", {})
+    def _shuffle(self, number: int) -> np.ndarray:
+        return np.random.default_rng([self.seed, number, 1]).permutation(len(self.clips.ends))
 
     def _targets(self, numbers: list[int]) -> torch.Tensor:
         columns = [

@@ -1,12 +1,12 @@
 """Choose the layers to fuse, by classes, words and voices that were held out of training and are in no other task."""
 
-from collections.abc import Sequence
 from itertools import combinations
 
 import datasets
 import numpy as np
 import pandas as pd
 import torch
+from datasets.utils import tqdm
 
 from hf_gar import Cnn14FusionModel
 from hf_gar.evaluation.evaluate import EmbeddedTask, evaluate_embeddings
@@ -55,21 +55,21 @@ def _task(labels: pd.Series, groups: pd.Series, chosen: pd.Series, embeddings: n
 
 
 def compare_layers(model: Cnn14FusionModel, tasks: dict[str, EmbeddedTask]) -> pd.DataFrame:
-    """The accuracy, in %, on each task of each layer, each pair, and all of them, best mean first.
+    """The accuracy, in %, on each task of every set of layers, by their mean: the best first, of equals the smaller.
 
     Args:
         model: Whose configuration fuses all layers.
         tasks: As `development_tasks` makes them of its embeddings.
     """
     slices = layer_slices(model.config)
-    choices: list[Sequence[int]] = [*((layer,) for layer in slices), *combinations(slices, 2), tuple(slices)]
+    choices = [layers for size in range(1, len(slices) + 1) for layers in combinations(slices, size)]
     scores = [
         {
             name: 100
             * evaluate_embeddings(choose_dimensions(task, slices, layers), [LEARNING_RATE], seeds=[SEED]).test.mean
             for name, task in tasks.items()
         }
-        for layers in choices
+        for layers in tqdm(choices, "Comparing layers", unit=" sets")
     ]
     table = pd.DataFrame(scores, index=pd.Index(["+".join(map(str, layers)) for layers in choices], name="layers"))
     table["mean"] = table.mean(axis=1)

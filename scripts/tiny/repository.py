@@ -15,6 +15,8 @@ from tiny.material import SOURCES
 
 WEIGHTS_FILE = "model.safetensors"
 CARD_TEMPLATE = Path(__file__).with_name("card.md")
+# Of the sets of layers, so many of the best are shown in the card, and each layer.
+SHOWN = 10
 EVIDENCE_MARK = "<!-- evidence -->"
 
 
@@ -58,10 +60,8 @@ def write_card(folder: Path, accuracies: pd.DataFrame, results: dict[str, Any]) 
     repository = find_repository(folder)
     config, model = repository.load_config(), repository.load_model(fusion_layers=None)
     layers = config.fused_layers
-    rows = [
-        (name, *(f"{value:.1f}" for value in row))
-        for name, row in zip(accuracies.index, accuracies.to_numpy(), strict=True)
-    ]
+    shown = accuracies[[rank < SHOWN or "+" not in name for rank, name in enumerate(accuracies.index)]]
+    rows = [(name, *(f"{value:.1f}" for value in row)) for name, row in zip(shown.index, shown.to_numpy(), strict=True)]
     heads = ["blocks", *accuracies.columns]
     text = CARD_TEMPLATE.read_text(encoding="utf-8").format(
         parameters=sum(weight.numel() for weight in model.parameters()) / 1e6,
