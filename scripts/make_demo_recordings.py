@@ -28,20 +28,27 @@ def instrument(name: str, rng: np.random.Generator) -> np.ndarray:
     return clip
 
 
-def voice(variant: str, rng: np.random.Generator) -> np.ndarray:
-    """A few words of a voice."""
-    return speech.say(rng, " ".join(rng.choice(speech.DEVELOPMENT_WORDS, 4, replace=False)), f"en-gb+{variant}")
+def drum(rng: np.random.Generator) -> np.ndarray:
+    """A few strokes of a snare drum."""
+    (clip,) = music.render_percussion(music.PERCUSSION.index("acoustic snare"), 1, rng)
+    return clip
+
+
+def voice(rng: np.random.Generator) -> np.ndarray:
+    """A few words of some voice."""
+    words = rng.choice(speech.DEVELOPMENT_WORDS, 4, replace=False)
+    return speech.say(rng, " ".join(words), f"en-gb+{rng.choice(speech.DEVELOPMENT_VARIANTS)}")
 
 
 KINDS = {
     "piano": partial(instrument, "acoustic grand piano"),
     "violin": partial(instrument, "violin"),
-    "trumpet": partial(instrument, "trumpet"),
-    "woman": partial(voice, "f2"),
-    "man": partial(voice, "m3"),
+    "drum": drum,
+    "voice": voice,
     "rain": nature.rain,
     "birds": nature.chirping_bird,
     "engine": machines.idling,
+    "bell": machines.bell,
 }
 
 
