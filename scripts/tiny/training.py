@@ -29,7 +29,7 @@ class TrainingOptions:
         seed: Of the weights and the batches.
     """
 
-    steps: int = 6000
+    steps: int = 5500
     batch_size: int = 64
     learning_rate: float = 3e-3
     weight_decay: float = 0.02
