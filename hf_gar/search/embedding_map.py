@@ -1,6 +1,5 @@
 """A two-dimensional map of a job's embeddings: a picture, and a page that plays the recordings."""
 
-import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +9,14 @@ from typing import Any
 import numpy as np
 from datasets.utils import tqdm
 
-from hf_gar.embedding.map_coloring import color_points
-from hf_gar.embedding.map_page import described_columns, embedded_audio, page_link, write_page
-from hf_gar.embedding.map_picture import write_picture
 from hf_gar.embedding.recording_files import find_recordings, path_column
 from hf_gar.embedding.results import FinishedJob, JobResults, open_job
 from hf_gar.errors import HfGarError
 from hf_gar.files import write_errors
+from hf_gar.search.libraries import import_library
+from hf_gar.search.map_coloring import color_points
+from hf_gar.search.map_page import described_columns, embedded_audio, page_link, write_page
+from hf_gar.search.map_picture import write_picture
 
 METHODS = {"tsne": "t-SNE", "umap": "UMAP"}
 LIBRARIES = ("matplotlib", "plotly", "sklearn")
@@ -109,13 +109,8 @@ def _next_step(bar: tqdm, description: str) -> None:
     bar.refresh()
 
 
-def import_library(name: str) -> ModuleType:
-    """Import an optional library, or raise a HfGarError with the command that installs it."""
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        package = "umap-learn" if name == "umap" else "hf_gar[map]"
-        raise HfGarError(f'Drawing this map needs {name} ({error}). Run: pip install "{package}"') from error
+def _import(name: str) -> ModuleType:
+    return import_library(name, "umap-learn" if name == "umap" else "hf_gar[map]")
 
 
 def choose_sample(recordings: int, max_points: int, seed: int) -> np.ndarray:
@@ -136,14 +131,14 @@ def place_points(embeddings: np.ndarray, method: str, seed: int) -> np.ndarray:
     Raises:
         HfGarError: All embeddings are equal, there are too few for UMAP, or the library of the method is missing.
     """
-    decomposition = import_library("sklearn.decomposition")
-    preprocessing = import_library("sklearn.preprocessing")
+    decomposition = _import("sklearn.decomposition")
+    preprocessing = _import("sklearn.preprocessing")
     if (embeddings == embeddings[0]).all():
         raise HfGarError(
             f"All {len(embeddings)} embeddings are equal: a map needs different ones. Check the recordings."
         )
     # Sums of several threads round differently from run to run, and both methods magnify it.
-    with import_library("threadpoolctl").threadpool_limits(limits=1):
+    with _import("threadpoolctl").threadpool_limits(limits=1):
         standardized = preprocessing.StandardScaler().fit_transform(embeddings)
         pca = decomposition.PCA(min(COMPONENTS, *standardized.shape), random_state=seed)
         components = pca.fit_transform(standardized).astype(np.float32)
@@ -159,7 +154,7 @@ def _tsne(start: np.ndarray, seed: int) -> Any:
     points = len(start)
     # A third of the other points: few points have no thirty neighbours. Below 1 it has no meaning.
     perplexity = max(1.0, min(PERPLEXITY, (points - 1) / 3))
-    return import_library("sklearn.manifold").TSNE(init=1e-4 * start, perplexity=perplexity, random_state=seed)
+    return _import("sklearn.manifold").TSNE(init=1e-4 * start, perplexity=perplexity, random_state=seed)
 
 
 def _umap(start: np.ndarray, seed: int) -> Any:
@@ -169,7 +164,7 @@ def _umap(start: np.ndarray, seed: int) -> Any:
             f"UMAP needs at least {MIN_UMAP_POINTS} recordings, not {len(start)}. Choose another `method`."
         )
     neighbors = min(NEIGHBORS, len(start) - 1)
-    return import_library("umap").UMAP(init=10 * start, n_neighbors=neighbors, random_state=seed, n_jobs=1)
+    return _import("umap").UMAP(init=10 * start, n_neighbors=neighbors, random_state=seed, n_jobs=1)
 
 
 def _check_method(method: str) -> None:
@@ -177,7 +172,7 @@ def _check_method(method: str) -> None:
     if method not in METHODS:
         raise HfGarError(f"{method!r} is no method of drawing a map: choose one of {', '.join(METHODS)}.")
     for library in (*LIBRARIES, *(["umap"] if method == "umap" else [])):
-        import_library(library)
+        _import(library)
 
 
 def _check_job(job: FinishedJob, color: str | None) -> None:
