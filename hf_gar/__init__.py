@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from hf_gar.hub.push import push_repository
     from hf_gar.models.pipeline_audio_embedding import AudioEmbeddingPipeline
     from hf_gar.registry import register
+    from hf_gar.search.index import EmbeddingIndex
 
     __version__: str
 
@@ -41,6 +42,7 @@ _NAMES = (
     "hf_gar.hub.push:push_repository",
     "hf_gar.models.pipeline_audio_embedding:AudioEmbeddingPipeline",
     "hf_gar.registry:register",
+    "hf_gar.search.index:EmbeddingIndex",
 )
 
 

@@ -25,7 +25,7 @@ class JobResults:
         folder: The job's folder.
         description: `job.json`.
         rows: The source's columns and `duration_s`; the index is the number of the recording in the job.
-        embeddings: (recording, D) float32.
+        embeddings: (recording, D) float32; D is 0 where they were not read.
         num_recordings: How many the job holds.
     """
 
@@ -65,22 +65,28 @@ class FinishedJob:
         """D of the embeddings."""
         return pq.read_schema(self.shards[0]).field(EMBEDDING).type.list_size
 
-    def read(self, rows: np.ndarray | None = None, columns: Sequence[str] | None = None) -> JobResults:
+    def read(
+        self,
+        rows: np.ndarray | None = None,
+        columns: Sequence[str] | None = None,
+        with_embeddings: bool = True,
+    ) -> JobResults:
         """Read the job, or some rows of it: of the files, only what holds the rows and columns asked for.
 
         Args:
             rows: The numbers (row,) of the recordings, ascending; by default all.
-            columns: Those of `self.columns` to read beside the embeddings; by default all.
+            columns: Those of `self.columns` to read; by default all.
+            with_embeddings: Read the embeddings, too.
         """
         numbers = np.arange(self.num_recordings) if rows is None else np.asarray(rows, np.int64)
         names = list(self.columns if columns is None else columns)
-        embeddings = np.empty((len(numbers), self.dimension), np.float32)
+        embeddings = np.empty((len(numbers), self.dimension if with_embeddings else 0), np.float32)
         tables, first = [], 0
-        for table in self._read_tables(numbers, [*names, EMBEDDING]):
-            block = as_matrix(table[EMBEDDING])
-            embeddings[first : first + len(block)] = block
-            first += len(block)
-            tables.append(table.drop_columns([EMBEDDING]))
+        for table in self._read_tables(numbers, [*names, EMBEDDING] if with_embeddings else names):
+            if with_embeddings:
+                embeddings[first : first + len(table)] = as_matrix(table[EMBEDDING])
+            first += len(table)
+            tables.append(table.select(names))
         frame = pa.concat_tables(tables).to_pandas(ignore_metadata=True) if tables else pd.DataFrame(columns=names)
         frame.index = pd.RangeIndex(len(frame)) if rows is None else pd.Index(numbers)
         return JobResults(self.folder, self.description, frame, embeddings, self.num_recordings)
