@@ -118,7 +118,9 @@ def find_row(job: FinishedJob, name: str) -> int:
         for table in job.blocks(shard, [column]):
             found += (first + np.flatnonzero(pc.equal(table[column], name).fill_null(False))).tolist()
             first += len(table)
-    if len(found) != 1:
-        many = f"{len(found)} recordings, in the rows {', '.join(map(str, found[:5]))}" if found else "no recording"
-        raise HfGarError(f"{many} of {job.folder} are called {name!r} ({column}). Say which `row` instead.")
+    if not found:
+        raise HfGarError(f"{job.folder} has no recording called {name!r} in its column {column}.")
+    if len(found) > 1:
+        rows = ", ".join(map(str, found[:5])) + (", ..." if len(found) > 5 else "")
+        raise HfGarError(f"{len(found)} recordings of {job.folder} are called {name!r}: say which `row`, of {rows}.")
     return found[0]

@@ -11,9 +11,10 @@ from hf_gar.pictures import new_picture
 LEAST_DISTANCE = 1e-5
 LEAST_DEVIATION = 0.03  # of a group of logarithms to base 10, which rounding alone could give a smaller one
 LEAST_PAIRS = 3
-# The two groups lie apart where the difference of their means is so many times the sum of their deviations.
-CLEAR = 2.0
+# The two groups lie apart where there are at most so many values between them, of those around either's mean.
+VALLEY = 0.5
 OUTLIER = 5.0  # deviations from the median, where there are no two groups
+QUARTILE = 0.6745  # deviations of a normal distribution from its median to its quartiles
 BINS = 100
 
 
@@ -30,14 +31,14 @@ def choose_threshold(nearest: np.ndarray) -> Threshold:
 
     Both groups are taken to be normally distributed in the logarithm of the distance, 1 - similarity (Kittler and
     Illingworth, "Minimum error thresholding", 1986). Where the data are no two groups, only what is far outside of them
-    is a near-duplicate: five deviations, by the median, nearer than the median.
+    is a near-duplicate: five deviations, as the lower quartile tells them, nearer than the median.
     """
     distances = np.sort(_log_distance(nearest))
     split = _minimum_error_split(distances)
     if split is not None:
         return Threshold(1 - 10 ** float(distances[split - 1 : split + 1].mean()), True)
     median = np.median(distances)
-    deviation = max(1.4826 * np.median(np.abs(distances - median)), LEAST_DEVIATION)
+    deviation = max((median - np.quantile(distances, 0.25)) / QUARTILE, LEAST_DEVIATION)
     return Threshold(1 - 10 ** float(median - OUTLIER * deviation), False)
 
 
@@ -60,8 +61,10 @@ def _minimum_error_split(values: np.ndarray) -> int | None:
     errors = share * np.log(low_variance) + (1 - share) * np.log(high_variance)
     errors -= 2 * (share * np.log(share) + (1 - share) * np.log(1 - share))
     best = int(errors.argmin())
-    apart = high_mean[best] - low_mean[best] > CLEAR * (low_variance[best] ** 0.5 + high_variance[best] ** 0.5)
-    return int(count[best]) if apart and errors[best] < np.log(np.maximum(values.var(), LEAST_DEVIATION**2)) else None
+    split, width = count[best], (high_mean[best] - low_mean[best]) / 4
+    places = np.array([low_mean[best], centred[split - 1 : split + 1].mean(), high_mean[best]])
+    around = np.searchsorted(centred, places + width / 2) - np.searchsorted(centred, places - width / 2)
+    return int(split) if around[1] <= VALLEY * min(around[0], around[2]) else None
 
 
 def draw_histogram(path: Path, nearest: np.ndarray, threshold: float) -> None:
@@ -71,14 +74,17 @@ def draw_histogram(path: Path, nearest: np.ndarray, threshold: float) -> None:
         HfGarError: The file cannot be written.
     """
     distances = np.maximum(1 - nearest.astype(np.float64), LEAST_DISTANCE)
-    limits = np.log10([distances.min(), max(distances.max(), 1 - threshold)])
+    limits = np.log10([distances.min(), distances.max()])
     with new_picture(path, 8, 4) as figure:
         axes = figure.add_subplot(xscale="log", yscale="log")
         bins = np.logspace(limits[0], limits[1] + 1e-3, BINS).tolist()
-        is_near = distances <= 1 - threshold
+        is_near = nearest >= threshold
         axes.hist(distances[is_near], bins, color="#DC050C", label=f"near-duplicates: {is_near.sum()}")
         axes.hist(distances[~is_near], bins, color="#004488", label=f"others: {(~is_near).sum()}")
         axes.axvline(1 - threshold, color="#222222", linestyle="--", label=f"similarity {threshold:.4f}")
-        axes.set(xlabel="distance to the nearest recording (1 - similarity)", ylabel="recordings")
+        axes.set(xlabel="similarity to the nearest recording", ylabel="recordings")
+        axes.invert_xaxis()
+        axes.xaxis.set_major_formatter(lambda distance, _: f"{1 - distance:.6g}")
+        axes.yaxis.set_major_formatter("{x:g}")
         axes.legend(frameon=False)
         axes.spines[["top", "right"]].set_visible(False)
