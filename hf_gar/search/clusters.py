@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 
+from hf_gar.embedding.results import FinishedJob
 from hf_gar.errors import HfGarError
 from hf_gar.search.index import EmbeddingIndex
 from hf_gar.search.libraries import import_library
@@ -89,6 +91,19 @@ def find_clusters(
         metrics = import_library("sklearn.metrics")
         information = float(metrics.adjusted_mutual_info_score(labels[has].astype(str), numbers[has]))
     return Clusters(rows, _summarize(rows, called, labels), column, information, sampled)
+
+
+def read_clusters(job: FinishedJob) -> np.ndarray:
+    """The names (row,) of the clusters that were found in a job: their numbers as text; None for those in none.
+
+    Raises:
+        HfGarError: The job has changed since.
+    """
+    numbers = pq.read_table(job.folder / FILE, columns=[COLUMN])[COLUMN].to_numpy()
+    if len(numbers) != job.num_recordings:
+        raise HfGarError(f"{job.folder} has changed since it was clustered. Run `hf-gar cluster` again.")
+    digits = len(str(numbers.max(initial=0)))
+    return np.array([None if number == NO_CLUSTER else f"{number:0{digits}d}" for number in numbers], object)
 
 
 def _check(index: EmbeddingIndex, method: str, clusters: int | None, min_size: int | None, label: str | None) -> None:

@@ -34,6 +34,7 @@ def write_page(
     title: str,
     rows: pd.DataFrame,
     audio: Sequence[str | None],
+    nearest: Sequence[Sequence[tuple[int, float]]],
 ) -> None:
     """Write the page.
 
@@ -45,13 +46,17 @@ def write_page(
         rows: What is told about each point: one row a point, its index the row of the job.
         audio: The URL of each point's recording, as `page_link` and `embedded_audio` make them; None where it cannot be
             played.
+        nearest: The points most similar to each, with their similarities, from -1 to 1.
 
     Raises:
         HfGarError: The file cannot be written.
     """
     from plotly.offline import get_plotlyjs
 
-    points = [{**about, "audio": url} for about, url in zip(_describe_rows(rows), audio, strict=True)]
+    points = [
+        {**about, "audio": url, "nearest": [[other, round(similarity, 2)] for other, similarity in others]}
+        for about, url, others in zip(_describe_rows(rows), audio, nearest, strict=True)
+    ]
     content: dict[str, Any] = {
         "title": title,
         "points": points,
