@@ -100,8 +100,8 @@ def check_copies(options: argparse.Namespace) -> None:
     sources = np.array([stem.rpartition("-")[0] for stem in stems])
     same_source = ~right & (sources[first] == sources[second])
     print(
-        f"copies: {right.sum()} of {COPIES} found at a similarity of {found.threshold.similarity:.4f} or more "
-        f"({'a clear' if found.threshold.is_clear else 'no clear'} gap); {(~right).sum()} other pairs, "
+        f"copies: {right.sum()} of {COPIES} found at a closeness of {found.threshold.closeness:.3f} or more "
+        f"({'two groups' if found.threshold.is_clear else 'one group'}); {(~right).sum()} other pairs, "
         f"{same_source.sum()} of them cut from one recording",
         flush=True,
     )

@@ -20,8 +20,9 @@ def add_command(commands: Any) -> None:
     parser.add_argument(
         "--threshold",
         type=float,
-        metavar="SIMILARITY",
-        help="from which on recordings are near-duplicates, up to 1 (default: chosen from the data)",
+        metavar="CLOSENESS",
+        help="from which on recordings are near-duplicates: 1 for the same, 0 for those as far as the others around "
+        "(default: chosen from the data)",
     )
     parser.add_argument(
         "--output",
@@ -52,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
         "in_groups": len(found.groups),
         "pairs": len(found.pairs),
         "exact_pairs": exact,
-        "threshold": found.threshold.similarity,
+        "threshold": found.threshold.closeness,
         "threshold_is_clear": found.threshold.is_clear,
         "compared_files": found.compared_files,
         "files": [str(path) for path in paths],
@@ -62,8 +63,8 @@ def run(options: argparse.Namespace) -> int:
         return 0
     print(
         f"{result['in_groups']} of {len(index)} recordings are in {result['groups']} groups of duplicates: "
-        f"{exact} pairs of the same file, {len(found.pairs) - exact} near-duplicates of a similarity of "
-        f"{found.threshold.similarity:.4f} or more."
+        f"{exact} pairs of the same file, {len(found.pairs) - exact} near-duplicates of a closeness of "
+        f"{found.threshold.closeness:.3f} or more."
     )
     print(f"The groups are in {paths[0]}, the pairs in {paths[1]}, the histogram in {paths[2]}.")
     if not found.threshold.is_clear:

@@ -1,4 +1,9 @@
-"""Recordings that a job has twice: copies of the same file, and near-duplicates."""
+"""Recordings that a job has twice: copies of the same file, and near-duplicates.
+
+How similar two different recordings may be depends on what they are: rain is nearer to rain than a bark to another. So
+a distance, 1 - similarity, is compared with those around: their closeness is 1 - distance / what is usual near both,
+which is 1 for the same and about 0 for recordings as far from each other as from the others around.
+"""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -18,10 +23,14 @@ from hf_gar.search.libraries import import_library
 from hf_gar.search.queries import name_column
 from hf_gar.search.threshold import Threshold, choose_threshold, draw_histogram
 
-NEIGHBORS = 10  # of each recording; larger groups hang together by them
+# Of each recording, the farther half of which says what distance is usual; larger groups of duplicates hang together by
+# the nearer.
+NEIGHBORS = 16
+# The least that is taken to be usual, of all recordings: among many copies of one, all around are near.
+USUAL_QUANTILE = 0.1
 QUERIES_AT_ONCE = 1024
 # In a large job: near-duplicates are by far the nearest, and in the same inverted list or one beside it.
-PROBES, CANDIDATES = 8, 32
+PROBES, CANDIDATES = 8, 40
 DURATION = "duration_s"
 
 
@@ -30,12 +39,13 @@ class Duplicates:
     """What a job has twice.
 
     Args:
-        pairs: `row` and `other_row`, their `similarity`, and `is_exact` where their files are the same byte for byte.
+        pairs: `row` and `other_row`, their `similarity` and `closeness`, and `is_exact` where their files are the same
+            byte for byte.
         groups: A row for each recording that has a duplicate: `group`, `row`, its name and duration, `is_exact` where
-            another one's file is the same, `similarity` to the most similar of the group, and `keep`, true of one in
-            each group: the longest, and of those the first.
-        threshold: From which similarity on recordings are near-duplicates.
-        nearest: (row,), each recording's similarity to its nearest.
+            another one's file is the same, `similarity` and `closeness` to the closest of the group, and `keep`, true
+            of one in each group: the longest, and of those the first.
+        threshold: From which closeness on recordings are near-duplicates.
+        nearest: (row,), each recording's closeness to its nearest.
         compared_files: Of how many recordings the files were here, and compared.
     """
 
@@ -53,31 +63,45 @@ def find_duplicates(
 
     Args:
         index: Of the job.
-        threshold: From which similarity on recordings are near-duplicates; by default it is chosen from the data.
+        threshold: From which closeness on recordings are near-duplicates, at most 1; by default it is chosen from the
+            data.
         audio_root: The folder of the recordings, where it is not the source's.
     """
-    if threshold is not None and not -1 <= threshold <= 1:
-        raise HfGarError(f"`threshold` is {threshold}, but similarities are from -1 to 1.")
+    if threshold is not None and threshold > 1:
+        raise HfGarError(f"`threshold` is {threshold}, but recordings have a closeness of 1 at most.")
     digests = _file_digests(index.job, audio_root)
     similarities, rows = _neighbors(index)
-    nearest = similarities[:, 0]
+    closeness = _closeness(similarities, rows)
     copies = _exact_pairs(digests)
+    nearest = closeness[:, 0]
     if threshold is None:  # copies of the same file say nothing about near-duplicates
         distinct = np.setdiff1d(np.arange(len(nearest)), copies)
         chosen = choose_threshold(nearest[distinct if len(distinct) else slice(None)])
     else:
         chosen = Threshold(threshold, True)
-    near = np.argwhere((similarities >= chosen.similarity) & (rows >= 0))
-    found = pd.DataFrame(
-        {"row": near[:, 0], "other_row": rows[near[:, 0], near[:, 1]], "similarity": similarities[tuple(near.T)]}
-    )
-    exact = pd.DataFrame({"row": copies[:, 0], "other_row": copies[:, 1], "similarity": 1.0})
-    pairs = pd.concat([exact, found], ignore_index=True)
+    near = np.nonzero((closeness >= chosen.closeness) & (rows >= 0))
+    found = {
+        "row": near[0],
+        "other_row": rows[near],
+        "similarity": similarities[near],
+        "closeness": closeness[near],
+    }
+    exact = {"row": copies[:, 0], "other_row": copies[:, 1], "similarity": 1.0, "closeness": 1.0}
+    pairs = pd.concat([pd.DataFrame(exact), pd.DataFrame(found)], ignore_index=True)
     pairs[["row", "other_row"]] = np.sort(pairs[["row", "other_row"]].to_numpy(np.int64), axis=1)
     pairs = pairs.drop_duplicates(["row", "other_row"]).sort_values(["row", "other_row"], ignore_index=True)
     is_copy = digests[pairs["row"]] == digests[pairs["other_row"]]
     pairs["is_exact"] = is_copy & (digests[pairs["row"]] >= 0)
     return Duplicates(pairs, _groups(index.job, pairs), chosen, nearest, int((digests >= 0).sum()))
+
+
+def _closeness(similarities: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """How close each recording is to its nearest, (row, neighbor), by their similarities and rows."""
+    distances = np.maximum(1 - similarities, 0)
+    usual = np.median(distances[:, distances.shape[1] // 2 :], axis=1)
+    least = max(float(np.quantile(usual, USUAL_QUANTILE)), float(np.finfo(np.float32).eps))
+    usual = np.maximum(usual, least)
+    return 1 - distances / np.sqrt(usual[:, None] * usual[rows])
 
 
 def _neighbors(index: EmbeddingIndex) -> tuple[np.ndarray, np.ndarray]:
@@ -132,16 +156,15 @@ def _groups(job: FinishedJob, pairs: pd.DataFrame) -> pd.DataFrame:
     graph = sparse.coo_matrix((np.ones(len(both), bool), tuple(places.T)), shape=(len(rows), len(rows)))
     components = csgraph.connected_components(graph, directed=False)[1]
     twice = np.concatenate([places[:, 0], places[:, 1]])
-    similarity, is_exact = np.full(len(rows), -np.inf), np.zeros(len(rows), bool)
-    np.maximum.at(similarity, twice, np.tile(pairs["similarity"].to_numpy(float), 2))
-    np.logical_or.at(is_exact, twice, np.tile(pairs["is_exact"].to_numpy(bool), 2))
+    measured = ["similarity", "closeness", "is_exact"]
+    highest = pd.concat([pairs[measured]] * 2).groupby(twice).max().reset_index(drop=True)
     known = [name for name in (name_column(job), DURATION) if name in job.columns]
     about = job.read(rows, known, with_embeddings=False).rows.reset_index(drop=True)
     groups = pd.concat(
         [
             pd.DataFrame({"group": pd.factorize(components)[0], "row": rows}),
             about,
-            pd.DataFrame({"similarity": similarity, "is_exact": is_exact}),
+            highest,
         ],
         axis=1,
     ).sort_values(["group", "row"], ignore_index=True)
@@ -177,5 +200,5 @@ def write_duplicates(found: Duplicates, output: Path) -> tuple[Path, Path, Path]
     for table, path in ((found.groups, groups), (found.pairs, pairs)):
         with replace_when_whole(path) as temporary:
             table.to_parquet(temporary, index=False)
-    draw_histogram(picture, found.nearest, found.threshold.similarity)
+    draw_histogram(picture, found.nearest, found.threshold.closeness)
     return groups, pairs, picture

@@ -1,4 +1,4 @@
-"""From which similarity on two recordings are near-duplicates: chosen from how similar each is to its nearest."""
+"""From which closeness on two recordings are near-duplicates: chosen from how close each is to its nearest."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -7,33 +7,33 @@ import numpy as np
 
 from hf_gar.pictures import new_picture
 
-# Distances are compared by their logarithm; below this, half precision tells nothing apart.
-LEAST_DISTANCE = 1e-5
-LEAST_DEVIATION = 0.03  # of a group of logarithms to base 10, which rounding alone could give a smaller one
+# Distances, 1 - closeness, are compared by their logarithm; nearer ones are the same.
+LEAST_DISTANCE = 1e-3
+LEAST_DEVIATION = 0.03  # of a group of logarithms to base 10: a few equal values have none
 LEAST_PAIRS = 3
-# The two groups lie apart where there are at most so many values between them, of those around either's mean.
-VALLEY = 0.5
-OUTLIER = 5.0  # deviations from the median, where there are no two groups
+# How much smaller the criterion is where two groups are told apart: of one group, however skewed, 0.15 at most.
+TWO_GROUPS = 0.25
+OUTLIER = 5.0  # deviations from the median, where there is one group
 QUARTILE = 0.6745  # deviations of a normal distribution from its median to its quartiles
 BINS = 100
+TICKS = (0.999, 0.998, 0.995, 0.99, 0.98, 0.95, 0.9, 0.8, 0.5, 0, -1)
 
 
 class Threshold(NamedTuple):
-    """A similarity from which on recordings are near-duplicates, and whether a clear gap tells them from the others."""
+    """A closeness from which on recordings are near-duplicates, and whether there are two groups to tell apart."""
 
-    similarity: float
+    closeness: float
     is_clear: bool
 
 
 def choose_threshold(nearest: np.ndarray) -> Threshold:
-    """Part the similarities (row,) of recordings to their nearest where two groups of them are told apart with the
-    fewest errors.
+    """Part recordings, by their closeness (row,) to their nearest, where two groups are told apart with fewest errors.
 
-    Both groups are taken to be normally distributed in the logarithm of the distance, 1 - similarity (Kittler and
-    Illingworth, "Minimum error thresholding", 1986). Where the data are no two groups, only what is far outside of them
-    is a near-duplicate: five deviations, as the lower quartile tells them, nearer than the median.
+    Both groups are taken to be normally distributed in the logarithm of the distance (Kittler and Illingworth, "Minimum
+    error thresholding", 1986). Where there is one group, only what is far outside of it is a near-duplicate: five
+    deviations, as the lower quartile tells them, nearer than the median.
     """
-    distances = np.sort(_log_distance(nearest))
+    distances = np.sort(np.log10(np.maximum(1 - nearest.astype(np.float64), LEAST_DISTANCE)))
     split = _minimum_error_split(distances)
     if split is not None:
         return Threshold(1 - 10 ** float(distances[split - 1 : split + 1].mean()), True)
@@ -42,49 +42,44 @@ def choose_threshold(nearest: np.ndarray) -> Threshold:
     return Threshold(1 - 10 ** float(median - OUTLIER * deviation), False)
 
 
-def _log_distance(similarities: np.ndarray) -> np.ndarray:
-    return np.log10(np.maximum(1 - similarities.astype(np.float64), LEAST_DISTANCE))
-
-
 def _minimum_error_split(values: np.ndarray) -> int | None:
-    """How many of the values (value,), ascending, are the lower group; None where they are no two groups."""
-    count = np.arange(LEAST_PAIRS, len(values) - LEAST_PAIRS + 1)
-    if not len(count):
+    """How many of the values (value,), ascending, are the lower group; None where they are one group."""
+    low = np.arange(LEAST_PAIRS, len(values) - LEAST_PAIRS + 1)
+    if not len(low):
         return None
+    high, share = len(values) - low, low / len(values)
     centred = values - values.mean()
     sums, squares = np.cumsum(centred), np.cumsum(centred**2)
-    low, high = count, len(values) - count
-    low_mean, high_mean = sums[count - 1] / low, (sums[-1] - sums[count - 1]) / high
-    low_variance = np.maximum(squares[count - 1] / low - low_mean**2, LEAST_DEVIATION**2)
-    high_variance = np.maximum((squares[-1] - squares[count - 1]) / high - high_mean**2, LEAST_DEVIATION**2)
-    share = low / len(values)
-    errors = share * np.log(low_variance) + (1 - share) * np.log(high_variance)
-    errors -= 2 * (share * np.log(share) + (1 - share) * np.log(1 - share))
-    best = int(errors.argmin())
-    split, width = count[best], (high_mean[best] - low_mean[best]) / 4
-    places = np.array([low_mean[best], centred[split - 1 : split + 1].mean(), high_mean[best]])
-    around = np.searchsorted(centred, places + width / 2) - np.searchsorted(centred, places - width / 2)
-    return int(split) if around[1] <= VALLEY * min(around[0], around[2]) else None
+    low_variance = squares[low - 1] / low - (sums[low - 1] / low) ** 2
+    high_variance = (squares[-1] - squares[low - 1]) / high - ((sums[-1] - sums[low - 1]) / high) ** 2
+    criterion = share * _log(low_variance) + (1 - share) * _log(high_variance)
+    criterion -= 2 * (share * np.log(share) + (1 - share) * np.log(1 - share))
+    best = int(criterion.argmin())
+    return int(low[best]) if criterion[best] < _log(values.var()) - TWO_GROUPS else None
+
+
+def _log(variance: np.ndarray) -> np.ndarray:
+    return np.log(np.maximum(variance, LEAST_DEVIATION**2))
 
 
 def draw_histogram(path: Path, nearest: np.ndarray, threshold: float) -> None:
-    """Draw the similarities (row,) of recordings to their nearest, and the threshold, into a PNG.
+    """Draw the closeness (row,) of recordings to their nearest, and the threshold, into a PNG.
 
     Raises:
         HfGarError: The file cannot be written.
     """
     distances = np.maximum(1 - nearest.astype(np.float64), LEAST_DISTANCE)
-    limits = np.log10([distances.min(), distances.max()])
+    bins = np.geomspace(distances.min(), distances.max() * 1.001, BINS).tolist()
+    is_near = nearest >= threshold
     with new_picture(path, 8, 4) as figure:
         axes = figure.add_subplot(xscale="log", yscale="log")
-        bins = np.logspace(limits[0], limits[1] + 1e-3, BINS).tolist()
-        is_near = nearest >= threshold
         axes.hist(distances[is_near], bins, color="#DC050C", label=f"near-duplicates: {is_near.sum()}")
         axes.hist(distances[~is_near], bins, color="#004488", label=f"others: {(~is_near).sum()}")
-        axes.axvline(1 - threshold, color="#222222", linestyle="--", label=f"similarity {threshold:.4f}")
-        axes.set(xlabel="similarity to the nearest recording", ylabel="recordings")
-        axes.invert_xaxis()
-        axes.xaxis.set_major_formatter(lambda distance, _: f"{1 - distance:.6g}")
+        axes.axvline(max(1 - threshold, LEAST_DISTANCE), color="#222222", linestyle="--", label=f"{threshold:.3f}")
+        axes.set(xlabel="closeness to the nearest recording", ylabel="recordings")
+        axes.set_xticks([1 - tick for tick in TICKS], [f"{tick:g}" for tick in TICKS])
+        axes.set_xticks([], minor=True)
+        axes.set_xlim(2 * max(distances.max(), 0.5), distances.min() / 2)
         axes.yaxis.set_major_formatter("{x:g}")
         axes.legend(frameon=False)
         axes.spines[["top", "right"]].set_visible(False)
