@@ -243,11 +243,12 @@ class EmbeddingIndex:
         count = candidates or CANDIDATES + CANDIDATES_FACTOR * k
         if rows is not None:  # so that as many that are allowed are looked through as without a filter
             probes = probes * len(self) // len(rows)
-        found = [
-            self._compare(part, find_candidates(self._lists, self.reduction.reduce(part), count, probes, allowed), k)
-            for part in np.array_split(queries, max(1, -(-len(queries) // QUERIES_AT_ONCE)))
-        ]
-        similarities, numbers = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        candidate_rows = find_candidates(self._lists, self.reduction.reduce(queries), count, probes, allowed)
+        similarities = np.empty((len(queries), k), np.float32)
+        numbers = np.empty((len(queries), k), np.int64)
+        for first in range(0, len(queries), QUERIES_AT_ONCE):
+            part = slice(first, first + QUERIES_AT_ONCE)
+            similarities[part], numbers[part] = self._compare(queries[part], candidate_rows[part], k)
         incomplete = (numbers < 0).any(axis=1)
         if incomplete.any():  # what is allowed is in other lists
             similarities[incomplete], numbers[incomplete] = self._compare_all(queries[incomplete], k, rows)

@@ -9,7 +9,7 @@ from hf_gar.pictures import new_picture
 
 # Distances, 1 - closeness, are compared by their logarithm; nearer ones are the same.
 LEAST_DISTANCE = 1e-3
-LEAST_DEVIATION = 0.03  # of a group of logarithms to base 10: a few equal values have none
+LEAST_DEVIATION = 0.005  # of a group of logarithms to base 10: a few equal values have none
 LEAST_PAIRS = 3
 # How much smaller the criterion is where two groups are told apart: of one group, however skewed, 0.15 at most.
 TWO_GROUPS = 0.25
