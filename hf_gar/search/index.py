@@ -22,12 +22,10 @@ from hf_gar.search.segments import Segment, find_segments, read_frames, require_
 from hf_gar.search.vectors import ROWS_AT_ONCE, Vectors
 
 INDEX_FOLDER = "index"
-# Candidates that are compared exactly: so many, and so many for each of the k that are wanted. A quarter of them misses
-# a tenth of the nearest where PCA keeps 95 % of the variance.
+# Candidates that are compared exactly: so many, and so many for each of the k that are wanted.
 CANDIDATES = 64
-CANDIDATES_FACTOR = 32
-PROBES = 32  # inverted lists that are looked through
-QUERIES_AT_ONCE = 64
+CANDIDATES_FACTOR = 4
+CANDIDATES_AT_ONCE = 16_384  # that are in memory
 
 
 class EmbeddingIndex:
@@ -246,8 +244,9 @@ class EmbeddingIndex:
         candidate_rows = find_candidates(self._lists, self.reduction.reduce(queries), count, probes, allowed)
         similarities = np.empty((len(queries), k), np.float32)
         numbers = np.empty((len(queries), k), np.int64)
-        for first in range(0, len(queries), QUERIES_AT_ONCE):
-            part = slice(first, first + QUERIES_AT_ONCE)
+        at_once = max(1, CANDIDATES_AT_ONCE // count)
+        for first in range(0, len(queries), at_once):
+            part = slice(first, first + at_once)
             similarities[part], numbers[part] = self._compare(queries[part], candidate_rows[part], k)
         incomplete = (numbers < 0).any(axis=1)
         if incomplete.any():  # what is allowed is in other lists

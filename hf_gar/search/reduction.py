@@ -92,12 +92,13 @@ def fit_reduction(blocks: Iterable[np.ndarray], num_rows: int, dimension: int, r
     mean, scale = scaler.mean_.astype(np.float32), scaler.scale_.astype(np.float32)
     sample -= mean
     sample /= scale
-    components = min(reduced_dimension, *sample.shape)
+    count = min(reduced_dimension, *sample.shape)
     solver = "covariance_eigh" if dimension <= MAX_COVARIANCE <= size else "auto"
-    pca = import_library("sklearn.decomposition").PCA(components, svd_solver=solver, random_state=SEED, copy=False)
+    pca = import_library("sklearn.decomposition").PCA(count, svd_solver=solver, random_state=SEED, copy=False)
     pca.fit(sample)
     kept = float(np.clip(pca.explained_variance_ratio_.sum(), 0, 1))
-    return Reduction(mean, scale, pca.components_.astype(np.float32), kept)
+    components = np.ascontiguousarray(pca.components_, np.float32)  # safetensors ignores the order in memory
+    return Reduction(mean, scale, components, kept)
 
 
 def _check_finite(block: np.ndarray, first: int) -> None:

@@ -17,7 +17,7 @@ from hf_gar.pictures import shorten
 from hf_gar.search.embedding_map import choose_sample, draw_map, place_points
 from hf_gar.search.map_coloring import GREY, MISSING, color_points
 from hf_gar.search.map_picture import write_picture
-from tests.search.map_jobs import DIMENSION, clusters, content, write_job
+from tests.search.jobs import DIMENSION, clusters, content, write_job
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from hf_gar import HfGarError
 from hf_gar.embedding.results import read_job
 from hf_gar.pictures import shorten
 from hf_gar.search.embedding_map import draw_map
-from tests.search.map_jobs import DIMENSION, Scripts, clusters, content, write_clips, write_job
+from tests.search.jobs import DIMENSION, Scripts, clusters, content, write_clips, write_job
 
 NASTY = "</script><script>window.hurt = 1</script><img src=x onerror='window.hurt = 1'>&amp; <b>$x^$ {{plotly}} %{x}"
 
