@@ -25,6 +25,7 @@ INDEX_FOLDER = "index"
 # Candidates that are compared exactly: so many, and so many for each of the k that are wanted.
 CANDIDATES = 64
 CANDIDATES_FACTOR = 4
+PROBES = 32  # inverted lists that are looked through
 CANDIDATES_AT_ONCE = 16_384  # that are in memory
 
 
