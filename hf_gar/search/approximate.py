@@ -11,7 +11,7 @@ from hf_gar.search.libraries import import_library
 from hf_gar.search.reduction import SEED, Reduction
 from hf_gar.search.vectors import Vectors
 
-LISTS_FACTOR = 4  # of the square root of the number of rows
+LISTS_FACTOR = 2  # of the square root of the number of rows
 TRAINING_ROWS_PER_LIST = 40  # FAISS warns below 39
 
 

@@ -173,7 +173,7 @@ def _slices(job: FinishedJob, layers: Sequence[int]) -> tuple[tuple[int, int], .
 
 def _require_own_folder(folder: Path) -> None:
     """Raise a HfGarError where a folder holds something else than an index, or what is left of one."""
-    own = (DESCRIPTION_FILE, LOCK, "reduction-", "vectors-", "lists-")
+    own = (DESCRIPTION_FILE, LOCK.lstrip("."), "reduction-", "vectors-", "lists-")
     if folder.exists() and not folder.is_dir():
         raise HfGarError(f"{folder} is a file. Choose another `output`.")
     foreign = [path.name for path in folder.glob("*") if not path.name.lstrip(".").startswith(own)]

@@ -24,8 +24,8 @@ from hf_gar.search.vectors import ROWS_AT_ONCE, Vectors
 INDEX_FOLDER = "index"
 # Candidates that are compared exactly: so many, and so many for each of the k that are wanted.
 CANDIDATES = 64
-CANDIDATES_FACTOR = 4
-PROBES = 32  # inverted lists that are looked through
+CANDIDATES_FACTOR = 16
+PROBES = 64  # inverted lists that are looked through
 CANDIDATES_AT_ONCE = 16_384  # that are in memory
 
 
