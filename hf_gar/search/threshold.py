@@ -13,7 +13,7 @@ LEAST_DEVIATION = 0.005  # of a group of logarithms to base 10: a few equal valu
 LEAST_PAIRS = 3
 # How much smaller the criterion is where two groups are told apart: of one group, however skewed, 0.15 at most.
 TWO_GROUPS = 0.25
-OUTLIER = 5.0  # deviations from the median, where there is one group
+OUTLIER = 7.0  # deviations from the median, where there is one group
 QUARTILE = 0.6745  # deviations of a normal distribution from its median to its quartiles
 BINS = 100
 TICKS = (0.999, 0.998, 0.995, 0.99, 0.98, 0.95, 0.9, 0.8, 0.5, 0, -1)
@@ -30,7 +30,7 @@ def choose_threshold(nearest: np.ndarray) -> Threshold:
     """Part recordings, by their closeness (row,) to their nearest, where two groups are told apart with fewest errors.
 
     Both groups are taken to be normally distributed in the logarithm of the distance (Kittler and Illingworth, "Minimum
-    error thresholding", 1986). Where there is one group, only what is far outside of it is a near-duplicate: five
+    error thresholding", 1986). Where there is one group, only what is far outside of it is a near-duplicate: seven
     deviations, as the lower quartile tells them, nearer than the median.
     """
     distances = np.sort(np.log10(np.maximum(1 - nearest.astype(np.float64), LEAST_DISTANCE)))
