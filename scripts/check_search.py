@@ -6,7 +6,7 @@
 beside chance and log-mel statistics. Clips of ESC-10 that were cut from one recording share a fold: "other folds" is
 the share among the ten nearest of the other folds. "copies" adds 100 recordings of ESC-10 as MP3 (FFmpeg, 64 kbit/s,
 32 kHz, without the first 0.3 s, 6 dB quieter), and prints how many are found as duplicates of their originals, and what
-else is.
+else is. "segments" looks for 40 clips in recordings of 50 s that are made of them.
 """
 
 import argparse
@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import soundfile
 
 from hf_gar import Cnn14FusionFeatureExtractor, EmbeddingIndex, embed_recordings, load_audio, read_job
 from hf_gar.search.duplicates import find_duplicates
@@ -110,6 +111,29 @@ def check_copies(options: argparse.Namespace) -> None:
     print(f"copies: the nearest is the original of {hits} of {COPIES}", flush=True)
 
 
+def check_segments(options: argparse.Namespace) -> None:
+    """Cut into recordings of ten clips, in which 40 of the clips are looked for."""
+    originals = pd.read_csv(options.data / "esc10" / "metadata.csv")["file_name"].sample(frac=1, random_state=1)
+    folder = options.output / "long"
+    folder.mkdir(parents=True, exist_ok=True)
+    places = {}
+    for number, names in enumerate(np.array_split(originals.to_numpy(), len(originals) // 10)):
+        clips = [load_audio(str(options.data / "esc10" / name), 16000) for name in names]
+        starts = np.cumsum([0, *(len(clip) for clip in clips)]) / 16000
+        places |= {name: (f"{number:02}.wav", start) for name, start in zip(names, starts, strict=False)}
+        soundfile.write(folder / f"{number:02}.wav", np.concatenate(clips), 16000)
+    job = options.output / "long-frames"
+    embed_recordings(folder, options.model, job, with_frames=True)
+    queries = originals.sample(40, random_state=2).tolist()
+    paths = [str(options.data / "esc10" / name) for name in queries]
+    found = EmbeddingIndex.build(job).search_segments(paths, k=1)
+    hits = sum(
+        file == places[name][0] and abs(start - places[name][1]) < 0.5
+        for name, file, start in zip(queries, found["file_name"][:], found["start_s"][:], strict=True)
+    )
+    print(f"segments: {hits} of 40 clips are found first within 0.5 s of where they are in 40 recordings of 50 s")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True)
@@ -118,6 +142,7 @@ def main() -> None:
     options = parser.parse_args()
     check_neighbors(options)
     check_copies(options)
+    check_segments(options)
 
 
 if __name__ == "__main__":

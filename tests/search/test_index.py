@@ -348,3 +348,11 @@ def test_clusters_are_found_in_the_command(tmp_path, run_here):
     lines = output.splitlines()
     assert [line.split()[1] for line in lines] == [hit["file_name"] for hit in hits[:3]]
     assert all(f"label={labels[20]}" in line for line in lines)
+
+
+@pytest.mark.parametrize("library", ["faiss", "sklearn", "duckdb"])
+def test_a_missing_library_is_named(library, tmp_path, monkeypatch):
+    folder = write(tmp_path / "job", embeddings(20))
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(HfGarError, match=rf'{library} is missing .*pip install "hf_gar\[search\]"'):
+        EmbeddingIndex.build(folder).search_rows([0], where="label = 'odd'")
