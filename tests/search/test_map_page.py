@@ -140,6 +140,11 @@ READ_PAGE = """
             details: text("details"), message: text("message"), title: text("title"), chart: text("chart"),
             hurt: window.hurt ?? null};
 """
+IS_ON_TOP = """
+    const {x, y, width, height} = document.getElementById(arguments[0]).getBoundingClientRect();
+    const top = document.elementFromPoint(x + Math.min(width, 60) / 2, y + height / 2);
+    return top !== null && (top.id === arguments[0] || top.parentElement.id === arguments[0]);
+"""
 POINT_CENTRE = """
     for (const point of document.querySelectorAll(".scatterlayer .point")) {
       if (point.__data__.data === arguments[0]) {
@@ -250,6 +255,8 @@ def test_the_nearest_are_offered_and_heard(odd_job, browser):
         np.testing.assert_allclose([value for _, value in point["nearest"]], np.sort(row)[::-1][:5], atol=0.006)
     browser.get(page.as_uri())
     check_playing(browser, 0, points[0]["name"])
+    for shown in ("name", "audio", "nearest"):  # nothing lies over them
+        assert browser.execute_script(IS_ON_TOP, shown)
     buttons = browser.find_elements("css selector", "#nearest button")
     names = [points[other]["name"] for other, _ in points[0]["nearest"]]
     assert [button.text.rpartition(" (")[0] for button in buttons] == [" ".join(name.split()) for name in names]
