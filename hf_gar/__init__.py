@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from hf_gar.models.pipeline_audio_classification import FusionAudioClassificationPipeline
     from hf_gar.models.pipeline_audio_embedding import AudioEmbeddingPipeline
     from hf_gar.registry import register
+    from hf_gar.search.index import EmbeddingIndex
 
     __version__: str
 
@@ -43,6 +44,7 @@ _NAMES = (
     "hf_gar.models.pipeline_audio_classification:FusionAudioClassificationPipeline",
     "hf_gar.models.pipeline_audio_embedding:AudioEmbeddingPipeline",
     "hf_gar.registry:register",
+    "hf_gar.search.index:EmbeddingIndex",
 )
 
 

@@ -23,9 +23,10 @@ import numpy as np
 import soundfile
 
 from hf_gar import AudioEmbedder, load_audio
+from hf_gar.embedding.layer_slices import layer_slices
 from hf_gar.evaluation.embed_task import EmbeddingOptions, embed_task
 from hf_gar.evaluation.evaluate import evaluate_embeddings
-from hf_gar.evaluation.layer_search import choose_dimensions, layer_slices, probed_layers
+from hf_gar.evaluation.layer_search import choose_dimensions, probed_layers
 from hf_gar.evaluation.linear_probe import train_linear_probes
 from hf_gar.evaluation.partitions import make_partitions
 from hf_gar.evaluation.report import summary_line

@@ -43,11 +43,14 @@ def test_the_readmes_commands_and_code_run(tmp_path, monkeypatch):
             if not any(name in command for name in ELSEWHERE):
                 assert main(shlex.split(command)[1:]) == 0, command
                 commands.append(command.split()[1])
-    assert set(commands) == {"embed", "map", "evaluate", "probe", "status"}
+    assert set(commands) == {"embed", "map", "evaluate", "probe", "status", "index", "search", "duplicates", "cluster"}
     for made in ("embeddings/map.html", "evaluation/confusion.png", "layers/layers.png"):
         assert Path(made).exists()
     assert len(namespace["embedding"]) == len(namespace["frames"][0])
     assert namespace["labels"] == namespace["everything"]  # of four
     assert [window["timestamp"] for window in namespace["windows"]] == [(0, 2), (1, 3)]
     assert namespace["model"].config.id2label == {0: "dog", 1: "rain"}
+    assert Path("keep.txt").read_text().splitlines()
+    assert namespace["found"].num_rows == 5
+    assert set(namespace["alike"]["label"]) == {"tone"}
     assert namespace["embeddings"].shape == (24, len(namespace["embedding"]))

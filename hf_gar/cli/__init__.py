@@ -6,13 +6,42 @@ import re
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from hf_gar.cli import card, embed, evaluate, export, prepare, probe, push, push_dataset, status
+from hf_gar.cli import (
+    card,
+    cluster,
+    duplicates,
+    embed,
+    evaluate,
+    export,
+    index,
+    prepare,
+    probe,
+    push,
+    push_dataset,
+    search,
+    status,
+)
 from hf_gar.cli import map as draw_map
 from hf_gar.cli.messages import say
 from hf_gar.cli.stopping import Stopped, stop_signals
 from hf_gar.errors import HfGarError
 
-COMMANDS = (export, push, embed, status, push_dataset, draw_map, prepare, evaluate, probe, card)
+COMMANDS = (
+    export,
+    push,
+    embed,
+    status,
+    push_dataset,
+    index,
+    search,
+    duplicates,
+    cluster,
+    draw_map,
+    prepare,
+    evaluate,
+    probe,
+    card,
+)
 FAILED = 1
 EXIT_CODES = "Exit codes of every command: 0 done, 1 error, 2 wrong options, 130 stopped by Ctrl-C, 143 by SIGTERM."
 

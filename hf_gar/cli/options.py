@@ -97,6 +97,23 @@ def layer_choice(options: argparse.Namespace) -> dict[str, Any]:
     return {} if options.fusion_layers is None else {"fusion_layers": options.fusion_layers}
 
 
+def add_index_option(parser: argparse.ArgumentParser) -> None:
+    """Which index of a job."""
+    parser.add_argument("--index", metavar="DIR", help="the folder that `hf-gar index` wrote (default: DIR/index)")
+
+
+def open_or_build(folder: str, index: str | None) -> Any:
+    """The index of a job; without one in the usual place, it is made."""
+    from pathlib import Path
+
+    from hf_gar.search.description import DESCRIPTION_FILE
+    from hf_gar.search.index import INDEX_FOLDER, EmbeddingIndex
+
+    if index is None and not (Path(folder) / INDEX_FOLDER / DESCRIPTION_FILE).exists():
+        return EmbeddingIndex.build(folder)
+    return EmbeddingIndex.open(folder, index)
+
+
 def add_task_options(parser: argparse.ArgumentParser) -> None:
     """Which task, from which data, and how its recordings are embedded."""
     parser.add_argument("--data", required=True, metavar="DIR_OR_DATASET", help="the recordings with their labels")

@@ -10,11 +10,10 @@ from itertools import combinations
 from math import comb
 from typing import Literal
 
-import numpy as np
 import pandas as pd
 from datasets.utils import tqdm
 
-from hf_gar.errors import HfGarError
+from hf_gar.embedding.layer_slices import layer_columns
 from hf_gar.evaluation.evaluate import EmbeddedTask, Evaluation, evaluate_embeddings
 from hf_gar.evaluation.metrics import mean_interval
 from hf_gar.evaluation.partitions import SEEDS
@@ -52,30 +51,14 @@ def probed_layers(config: FusionConfig) -> Layers:
     return tuple(layer for layer in config.valid_layers if layer <= config.depth)
 
 
-def layer_slices(config: FusionConfig) -> dict[int, slice]:
-    """Which dimensions of the embedding are each fused layer's."""
-    ends = np.cumsum([config.layer_sizes[layer] for layer in config.fused_layers])
-    return {
-        layer: slice(int(end) - config.layer_sizes[layer], int(end))
-        for layer, end in zip(config.fused_layers, ends, strict=True)
-    }
-
-
 def choose_dimensions(task: EmbeddedTask, slices: dict[int, slice], layers: Sequence[int]) -> EmbeddedTask:
     """The task with the embeddings that fusing `layers` alone gives.
 
     Raises:
         HfGarError: The embeddings are of other layers.
     """
-    dimension = max(part.stop for part in slices.values())
-    missing = [layer for layer in layers if layer not in slices]
-    if missing or dimension != task.embeddings.shape[1]:
-        raise HfGarError(
-            f"The embeddings are of the layers {', '.join(map(str, slices))}, {task.embeddings.shape[1]} dimensions "
-            f"({dimension} were expected); asked for {', '.join(map(str, layers))}. Embed those layers first."
-        )
-    in_order = [slices[layer] for layer in slices if layer in layers]
-    return replace(task, embeddings=np.concatenate([task.embeddings[:, part] for part in in_order], axis=1))
+    columns = layer_columns(slices, layers, task.embeddings.shape[1])
+    return replace(task, embeddings=task.embeddings[:, columns])
 
 
 def search_layers(

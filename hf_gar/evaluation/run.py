@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from hf_gar.embedding.layer_slices import layer_slices
 from hf_gar.evaluation.embed_task import EmbeddingOptions, embed_task
 from hf_gar.evaluation.evaluate import (
     EmbeddedTask,
@@ -13,7 +14,7 @@ from hf_gar.evaluation.evaluate import (
     evaluate_embeddings,
     parse_learning_rates,
 )
-from hf_gar.evaluation.layer_search import LayerSearch, Pairs, layer_slices, probed_layers, search_layers
+from hf_gar.evaluation.layer_search import LayerSearch, Pairs, probed_layers, search_layers
 from hf_gar.evaluation.optional import import_optional
 from hf_gar.evaluation.partitions import SEEDS
 from hf_gar.evaluation.report import EMBEDDINGS, write_evaluation, write_search

@@ -5,7 +5,7 @@ import numpy as np
 from hf_gar.embedding.recording_files import find_recordings
 from hf_gar.embedding.results import read_job
 from tests.conftest import embed_job
-from tests.embedding.map_jobs import write_clips, write_job
+from tests.search.jobs import write_clips, write_job
 
 
 def found(folder: Path, names: list, source, audio_root=None, **description) -> list:

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from hf_gar import HfGarError, VGGishFusionConfig
-from hf_gar.evaluation.layer_search import choose_dimensions, layer_slices, probed_layers, search_layers
+from hf_gar.embedding.layer_slices import layer_slices
+from hf_gar.evaluation.layer_search import choose_dimensions, probed_layers, search_layers
 from tests.evaluation.synthetic import single_label_task
 
 # Layer 2 tells class 0 from the others and layer 4 class 1, so that the pair tells all; layers 1 and 3 are noise.

@@ -12,10 +12,11 @@ from PIL import Image
 
 from hf_gar import ASTFusionFeatureExtractor, HfGarError
 from hf_gar.cli import main
+from hf_gar.embedding.layer_slices import layer_slices
 from hf_gar.embedding.results import read_job
 from hf_gar.evaluation import optional
 from hf_gar.evaluation.embed_task import EmbeddingOptions, embed_task, mel_frames
-from hf_gar.evaluation.layer_search import choose_dimensions, layer_slices
+from hf_gar.evaluation.layer_search import choose_dimensions
 from hf_gar.evaluation.report import read_measurement
 from hf_gar.evaluation.run import run_evaluation, run_search
 from hf_gar.evaluation.task_data import open_task

@@ -15,11 +15,11 @@ import numpy as np
 import pandas as pd
 
 from hf_gar.embedding.file_names import AUDIO_SUFFIXES
-from hf_gar.embedding.map_coloring import GREY, MISSING, Coloring, Group
 from hf_gar.embedding.tables import PATH_COLUMNS
 from hf_gar.errors import HfGarError
 from hf_gar.files import write_whole_file
 from hf_gar.pictures import shorten
+from hf_gar.search.map_coloring import GREY, MISSING, Coloring, Group
 
 TEMPLATE = Path(__file__).with_name("map_page.html")
 MAX_EMBEDDED_BYTES = 50_000_000  # browsers open larger pages slowly or not at all
@@ -34,6 +34,7 @@ def write_page(
     title: str,
     rows: pd.DataFrame,
     audio: Sequence[str | None],
+    nearest: Sequence[Sequence[tuple[int, float]]],
 ) -> None:
     """Write the page.
 
@@ -45,13 +46,17 @@ def write_page(
         rows: What is told about each point: one row a point, its index the row of the job.
         audio: The URL of each point's recording, as `page_link` and `embedded_audio` make them; None where it cannot be
             played.
+        nearest: The points most similar to each, with their similarities, from -1 to 1.
 
     Raises:
         HfGarError: The file cannot be written.
     """
     from plotly.offline import get_plotlyjs
 
-    points = [{**about, "audio": url} for about, url in zip(_describe_rows(rows), audio, strict=True)]
+    points = [
+        {**about, "audio": url, "nearest": [[other, round(similarity, 2)] for other, similarity in others]}
+        for about, url, others in zip(_describe_rows(rows), audio, nearest, strict=True)
+    ]
     content: dict[str, Any] = {
         "title": title,
         "points": points,

@@ -1,7 +1,8 @@
-"""Jobs to draw maps of, and what their pages hold."""
+"""Jobs to search in and to draw maps of, and what the maps' pages hold."""
 
 import json
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -10,22 +11,24 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import soundfile
 
-from hf_gar.embedding.job_folder import METADATA_KEY
+from hf_gar.embedding.job_folder import METADATA_KEY, shard_path
 from tests.conftest import tone
 
 DIMENSION = 12
 
 
-def write_job(folder: Path, columns: dict, embeddings: np.ndarray, **description) -> Path:
-    """A job's folder as `hf-gar embed` leaves it."""
+def write_job(folder: Path, columns: dict, embeddings: np.ndarray, shards: int = 1, **description) -> Path:
+    """A job's folder as `hf-gar embed` leaves it, in so many shards."""
     folder.mkdir(parents=True, exist_ok=True)
-    table = pa.Table.from_pandas(pd.DataFrame(columns))
+    table = pa.Table.from_pandas(pd.DataFrame(columns), preserve_index=False)
     vectors = pa.FixedSizeListArray.from_arrays(embeddings.astype(np.float32).ravel(), embeddings.shape[1])
     table = table.append_column("embedding", vectors)
     table = table.replace_schema_metadata({**table.schema.metadata, METADATA_KEY: b'{"failures": []}'})
-    pq.write_table(table, folder / "part-00000-of-00001.parquet")
+    bounds = np.linspace(0, len(table), shards + 1).astype(int)
+    for shard, (start, stop) in enumerate(pairwise(bounds)):
+        pq.write_table(table.slice(start, stop - start), shard_path(folder, shard, shards))
     described = {"model": "org/vggish-fusion", "fusion_layers": [9, 14], "source": None, "path_column": None}
-    described["num_shards"] = 1
+    described["num_shards"] = shards
     (folder / "job.json").write_text(json.dumps({**described, **description}))
     return folder
 

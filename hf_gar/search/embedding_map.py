@@ -1,8 +1,7 @@
 """A two-dimensional map of a job's embeddings: a picture, and a page that plays the recordings."""
 
-import importlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -10,13 +9,15 @@ from typing import Any
 import numpy as np
 from datasets.utils import tqdm
 
-from hf_gar.embedding.map_coloring import color_points
-from hf_gar.embedding.map_page import described_columns, embedded_audio, page_link, write_page
-from hf_gar.embedding.map_picture import write_picture
 from hf_gar.embedding.recording_files import find_recordings, path_column
 from hf_gar.embedding.results import FinishedJob, JobResults, open_job
 from hf_gar.errors import HfGarError
 from hf_gar.files import write_errors
+from hf_gar.search.clusters import COLUMN, FILE, read_clusters
+from hf_gar.search.libraries import import_library
+from hf_gar.search.map_coloring import color_points
+from hf_gar.search.map_page import described_columns, embedded_audio, page_link, write_page
+from hf_gar.search.map_picture import write_picture
 
 METHODS = {"tsne": "t-SNE", "umap": "UMAP"}
 LIBRARIES = ("matplotlib", "plotly", "sklearn")
@@ -25,6 +26,7 @@ MAX_POINTS = 5000  # t-SNE of so many takes about half a minute
 COMPONENTS = 50  # t-SNE's authors reduce to so many dimensions first; more only cost time
 PERPLEXITY = 30
 NEIGHBORS = 15
+NEAREST = 5  # recordings that the page offers beside the one that is heard
 MIN_UMAP_POINTS = 3
 STEPS = "{desc} (step {n_fmt} of {total_fmt}, {elapsed})"
 
@@ -88,6 +90,8 @@ def draw_map(
 
     with tqdm(total=4, initial=1, desc=f"Reading {len(sample)} embeddings", bar_format=STEPS) as bar:
         drawn = job.read(sample, _columns_to_read(job, color))
+        if _is_by_cluster(job, color):
+            drawn = replace(drawn, rows=drawn.rows.assign(**{COLUMN: read_clusters(job)[sample]}))
         _check_embeddings(drawn)
         files = find_recordings(drawn, audio_root)
         audio = embedded_audio(files) if embed_audio else [page_link(file, page) if file else None for file in files]
@@ -98,7 +102,7 @@ def draw_map(
         _next_step(bar, f"Drawing {picture}")
         write_picture(picture, positions, coloring, title)
         _next_step(bar, f"Writing {page}")
-        write_page(page, positions, coloring, title, drawn.rows, audio)
+        write_page(page, positions, coloring, title, drawn.rows, audio, find_nearest(drawn.embeddings))
     playable = sum(url is not None for url in audio)
     return MapSummary(picture, page, len(sample), job.num_recordings, playable, coloring.merged_categories)
 
@@ -109,13 +113,8 @@ def _next_step(bar: tqdm, description: str) -> None:
     bar.refresh()
 
 
-def import_library(name: str) -> ModuleType:
-    """Import an optional library, or raise a HfGarError with the command that installs it."""
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        package = "umap-learn" if name == "umap" else "hf_gar[map]"
-        raise HfGarError(f'Drawing this map needs {name} ({error}). Run: pip install "{package}"') from error
+def _import(name: str) -> ModuleType:
+    return import_library(name, "umap-learn" if name == "umap" else "hf_gar[map]")
 
 
 def choose_sample(recordings: int, max_points: int, seed: int) -> np.ndarray:
@@ -127,6 +126,15 @@ def choose_sample(recordings: int, max_points: int, seed: int) -> np.ndarray:
     return np.sort(np.random.default_rng(seed).choice(recordings, max_points, replace=False))
 
 
+def find_nearest(embeddings: np.ndarray) -> list[list[tuple[int, float]]]:
+    """The points most similar to each of some embeddings (point, D), with their similarities: as search compares."""
+    standardized = _import("sklearn.preprocessing").StandardScaler().fit_transform(embeddings)
+    count = min(NEAREST, len(embeddings) - 1)
+    neighbors = _import("sklearn.neighbors").NearestNeighbors(n_neighbors=count, metric="cosine").fit(standardized)
+    distances, points = neighbors.kneighbors()
+    return [list(zip(*row, strict=True)) for row in zip(points.tolist(), (1 - distances).tolist(), strict=True)]
+
+
 def place_points(embeddings: np.ndarray, method: str, seed: int) -> np.ndarray:
     """Place embeddings (point, D) on a plane: (point, 2) float32, in units that mean nothing by themselves.
 
@@ -136,14 +144,14 @@ def place_points(embeddings: np.ndarray, method: str, seed: int) -> np.ndarray:
     Raises:
         HfGarError: All embeddings are equal, there are too few for UMAP, or the library of the method is missing.
     """
-    decomposition = import_library("sklearn.decomposition")
-    preprocessing = import_library("sklearn.preprocessing")
+    decomposition = _import("sklearn.decomposition")
+    preprocessing = _import("sklearn.preprocessing")
     if (embeddings == embeddings[0]).all():
         raise HfGarError(
             f"All {len(embeddings)} embeddings are equal: a map needs different ones. Check the recordings."
         )
     # Sums of several threads round differently from run to run, and both methods magnify it.
-    with import_library("threadpoolctl").threadpool_limits(limits=1):
+    with _import("threadpoolctl").threadpool_limits(limits=1):
         standardized = preprocessing.StandardScaler().fit_transform(embeddings)
         pca = decomposition.PCA(min(COMPONENTS, *standardized.shape), random_state=seed)
         components = pca.fit_transform(standardized).astype(np.float32)
@@ -159,7 +167,7 @@ def _tsne(start: np.ndarray, seed: int) -> Any:
     points = len(start)
     # A third of the other points: few points have no thirty neighbours. Below 1 it has no meaning.
     perplexity = max(1.0, min(PERPLEXITY, (points - 1) / 3))
-    return import_library("sklearn.manifold").TSNE(init=1e-4 * start, perplexity=perplexity, random_state=seed)
+    return _import("sklearn.manifold").TSNE(init=1e-4 * start, perplexity=perplexity, random_state=seed)
 
 
 def _umap(start: np.ndarray, seed: int) -> Any:
@@ -169,7 +177,7 @@ def _umap(start: np.ndarray, seed: int) -> Any:
             f"UMAP needs at least {MIN_UMAP_POINTS} recordings, not {len(start)}. Choose another `method`."
         )
     neighbors = min(NEIGHBORS, len(start) - 1)
-    return import_library("umap").UMAP(init=10 * start, n_neighbors=neighbors, random_state=seed, n_jobs=1)
+    return _import("umap").UMAP(init=10 * start, n_neighbors=neighbors, random_state=seed, n_jobs=1)
 
 
 def _check_method(method: str) -> None:
@@ -177,18 +185,23 @@ def _check_method(method: str) -> None:
     if method not in METHODS:
         raise HfGarError(f"{method!r} is no method of drawing a map: choose one of {', '.join(METHODS)}.")
     for library in (*LIBRARIES, *(["umap"] if method == "umap" else [])):
-        import_library(library)
+        _import(library)
 
 
 def _check_job(job: FinishedJob, color: str | None) -> None:
     """Raise a HfGarError where a job cannot be drawn."""
-    if color is not None and color not in job.columns:
+    if color is not None and color not in job.columns and not _is_by_cluster(job, color):
         raise HfGarError(
             f"{job.folder} has no column {color!r}, only {', '.join(map(repr, job.columns))}. Choose one of them "
             "(`color`)."
         )
     if job.num_recordings < 2:
         raise HfGarError(f"{job.folder} holds {job.num_recordings} embedding(s): a map needs at least 2.")
+
+
+def _is_by_cluster(job: FinishedJob, color: str | None) -> bool:
+    """Whether the colours are the clusters that `hf-gar cluster` found, which are no column of the job itself."""
+    return color == COLUMN and color not in job.columns and (job.folder / FILE).exists()
 
 
 def _columns_to_read(job: FinishedJob, color: str | None) -> list[str]:

@@ -10,11 +10,13 @@ from urllib.parse import unquote
 
 import numpy as np
 import pytest
+from sklearn.preprocessing import StandardScaler, normalize
 
 from hf_gar import HfGarError
-from hf_gar.embedding.embedding_map import draw_map
+from hf_gar.embedding.results import read_job
 from hf_gar.pictures import shorten
-from tests.embedding.map_jobs import DIMENSION, Scripts, clusters, content, write_clips, write_job
+from hf_gar.search.embedding_map import draw_map
+from tests.search.jobs import DIMENSION, Scripts, clusters, content, write_clips, write_job
 
 NASTY = "</script><script>window.hurt = 1</script><img src=x onerror='window.hurt = 1'>&amp; <b>$x^$ {{plotly}} %{x}"
 
@@ -77,7 +79,7 @@ def test_recordings_inside_the_page(tmp_path, monkeypatch):
     assert re.match(r"data:audio/[\w.-]+;base64,UklGR", urls[0])  # RIFF
     assert urls[2] is None  # no recording by its name
     assert summary.playable == 2
-    monkeypatch.setattr("hf_gar.embedding.map_page.MAX_EMBEDDED_BYTES", 20_000)
+    monkeypatch.setattr("hf_gar.search.map_page.MAX_EMBEDDED_BYTES", 20_000)
     with pytest.raises(HfGarError, match="`embed_audio`"):
         draw_map(folder, output=tmp_path / "large", embed_audio=True)
     assert not list(tmp_path.glob("large*"))
@@ -137,6 +139,11 @@ READ_PAGE = """
     return {src, duration, currentTime, error: error && error.message, hidden, name: text("name"),
             details: text("details"), message: text("message"), title: text("title"), chart: text("chart"),
             hurt: window.hurt ?? null};
+"""
+IS_ON_TOP = """
+    const {x, y, width, height} = document.getElementById(arguments[0]).getBoundingClientRect();
+    const top = document.elementFromPoint(x + Math.min(width, 60) / 2, y + height / 2);
+    return top !== null && (top.id === arguments[0] || top.parentElement.id === arguments[0]);
 """
 POINT_CENTRE = """
     for (const point of document.querySelectorAll(".scatterlayer .point")) {
@@ -233,6 +240,32 @@ def test_a_page_over_http_and_on_a_scale(odd_job, browser, options, tmp_path):
         name = content(page)["points"][1]["name"]
         url = check_playing(browser, 1, name)
     assert url.startswith("data:" if "embed_audio" in options else f"{address}/my%20recordings/V%C3%B6gel/%231")
+    check_console(browser)
+
+
+def test_the_nearest_are_offered_and_heard(odd_job, browser):
+    page = draw_map(odd_job, color="label").page
+    points = content(page)["points"]
+    embeddings = read_job(odd_job).embeddings
+    standardized = normalize(StandardScaler().fit_transform(embeddings))
+    similarities = standardized @ standardized.T
+    np.fill_diagonal(similarities, -2)
+    for point, row in zip(points, similarities, strict=True):
+        assert [other for other, _ in point["nearest"]] == np.argsort(-row)[:5].tolist()
+        np.testing.assert_allclose([value for _, value in point["nearest"]], np.sort(row)[::-1][:5], atol=0.006)
+    browser.get(page.as_uri())
+    check_playing(browser, 0, points[0]["name"])
+    for shown in ("name", "audio", "nearest"):  # nothing lies over them
+        assert browser.execute_script(IS_ON_TOP, shown)
+    buttons = browser.find_elements("css selector", "#nearest button")
+    names = [points[other]["name"] for other, _ in points[0]["nearest"]]
+    assert [button.text.rpartition(" (")[0] for button in buttons] == [" ".join(name.split()) for name in names]
+    playable = next(index for index, (other, _) in enumerate(points[0]["nearest"]) if other < 5)
+    buttons[playable].click()
+    shown = wait_for(browser, lambda shown: shown["name"] == names[playable] and shown["currentTime"] >= 0.39)
+    assert (shown["error"], shown["hurt"]) == (None, None)
+    offered = browser.find_elements("css selector", "#nearest button")
+    assert len(offered) == 5  # now those of the other
     check_console(browser)
 
 

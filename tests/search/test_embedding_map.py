@@ -12,12 +12,12 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from hf_gar import HfGarError
 from hf_gar.cli import main
-from hf_gar.embedding.embedding_map import choose_sample, draw_map, place_points
-from hf_gar.embedding.map_coloring import GREY, MISSING, color_points
-from hf_gar.embedding.map_picture import write_picture
 from hf_gar.embedding.results import open_job, read_job
 from hf_gar.pictures import shorten
-from tests.embedding.map_jobs import DIMENSION, clusters, content, write_job
+from hf_gar.search.embedding_map import choose_sample, draw_map, place_points
+from hf_gar.search.map_coloring import GREY, MISSING, color_points
+from hf_gar.search.map_picture import write_picture
+from tests.search.jobs import DIMENSION, clusters, content, write_job
 
 
 @pytest.fixture

@@ -1,0 +1,70 @@
+"""`hf-gar cluster`: the groups that a job's recordings form."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from hf_gar.cli.options import add_index_option, open_or_build, whole_number
+
+
+def add_command(commands: Any) -> None:
+    parser = commands.add_parser(
+        "cluster",
+        help="group a job's recordings by their sound",
+        description="Group a finished job's recordings by their sound. `hf-gar map --color cluster` then draws the "
+        "groups. A job without an index is indexed first.",
+    )
+    parser.set_defaults(run=run)
+    parser.add_argument("folder", metavar="DIR", help="the folder that `hf-gar embed` wrote")
+    parser.add_argument("--method", choices=["hdbscan", "kmeans"], default="hdbscan", help="(default: hdbscan)")
+    parser.add_argument("--clusters", type=whole_number(2), metavar="N", help="how many, for kmeans")
+    parser.add_argument(
+        "--min-size", type=whole_number(2), metavar="N", help="the fewest recordings of a cluster, for hdbscan"
+    )
+    parser.add_argument("--label", metavar="COLUMN", help="compare with this column (default: label, if there is one)")
+    add_index_option(parser)
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+
+
+def run(options: argparse.Namespace) -> int:
+    from hf_gar.files import replace_when_whole
+    from hf_gar.search.clusters import FILE, NO_CLUSTER, find_clusters
+
+    index = open_or_build(options.folder, options.index)
+    found = find_clusters(
+        index,
+        method=options.method,
+        clusters=options.clusters,
+        min_size=options.min_size,
+        label=options.label,
+    )
+    path = Path(options.folder) / FILE
+    with replace_when_whole(path) as temporary:
+        found.rows.to_parquet(temporary, index=False)
+    outside = int((found.rows["cluster"] == NO_CLUSTER).sum())
+    if options.json:
+        result = {
+            "recordings": len(index),
+            "in_no_cluster": outside,
+            "clusters": found.summary.to_dict("records"),
+            "label": found.label,
+            "adjusted_mutual_information": found.adjusted_mutual_information,
+            "file": str(path),
+        }
+        print(json.dumps(result, ensure_ascii=False))
+        return 0
+    print(f"{len(found.summary)} clusters; {outside} of {len(index)} recordings are in none.")
+    for row in found.summary.to_dict("records"):
+        labels = f"  {row['label_share']:4.0%} {row['label']}" if row.get("label") is not None else ""
+        print(f"{row['cluster']:5d}  {row['size']:6d}{labels}  {', '.join(row['central'])}")
+    if found.adjusted_mutual_information is not None:
+        print(f"Adjusted mutual information with {found.label}: {found.adjusted_mutual_information:.3f}.")
+    print(f"The cluster of each recording is in {path}.")
+    if found.sampled < len(index):
+        print(
+            f"A random sample of {found.sampled} recordings was clustered; the others follow the nearest of them.",
+            file=sys.stderr,
+        )
+    return 0

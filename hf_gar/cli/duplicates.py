@@ -1,0 +1,82 @@
+"""`hf-gar duplicates`: recordings that a job has twice."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from hf_gar.cli.options import add_index_option, open_or_build
+
+
+def add_command(commands: Any) -> None:
+    parser = commands.add_parser(
+        "duplicates",
+        help="find copies and near-duplicates in a job",
+        description="Find copies and near-duplicates in a finished job. A job without an index is indexed first.",
+    )
+    parser.set_defaults(run=run)
+    parser.add_argument("folder", metavar="DIR", help="the folder that `hf-gar embed` wrote")
+    parser.add_argument(
+        "--threshold",
+        type=float,
+        metavar="CLOSENESS",
+        help="from which on recordings are near-duplicates: 1 for the same, 0 for those as far as the others around "
+        "(default: chosen from the data)",
+    )
+    parser.add_argument(
+        "--output",
+        metavar="PATH",
+        help="of the files, without .parquet and .png; replaces older ones (default: DIR/duplicates)",
+    )
+    parser.add_argument("--keep-list", metavar="FILE", help="write the names of what to keep, one a line")
+    parser.add_argument("--audio-root", metavar="DIR", help="the folder of the recordings, where they have moved")
+    add_index_option(parser)
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+
+
+def run(options: argparse.Namespace) -> int:
+    from hf_gar.files import write_whole_file
+    from hf_gar.search.duplicates import find_duplicates, kept_names, write_duplicates
+
+    index = open_or_build(options.folder, options.index)
+    found = find_duplicates(index, threshold=options.threshold, audio_root=options.audio_root)
+    output = Path(options.folder) / "duplicates" if options.output is None else Path(options.output)
+    paths = write_duplicates(found, output)
+    if options.keep_list is not None:
+        names = kept_names(index.job, found.groups)
+        write_whole_file(Path(options.keep_list), "".join(f"{name}\n" for name in names))
+    exact = int(found.pairs["is_exact"].sum())
+    result = {
+        "recordings": len(index),
+        "groups": int(found.groups["group"].nunique()),
+        "in_groups": len(found.groups),
+        "pairs": len(found.pairs),
+        "exact_pairs": exact,
+        "threshold": found.threshold.closeness,
+        "threshold_is_clear": found.threshold.is_clear,
+        "compared_files": found.compared_files,
+        "files": [str(path) for path in paths],
+    }
+    if options.json:
+        print(json.dumps(result))
+        return 0
+    print(
+        f"{result['in_groups']} of {len(index)} recordings are in {result['groups']} groups of duplicates: "
+        f"{exact} pairs of the same file, {len(found.pairs) - exact} near-duplicates of a closeness of "
+        f"{found.threshold.closeness:.3f} or more."
+    )
+    print(f"The groups are in {paths[0]}, the pairs in {paths[1]}, the histogram in {paths[2]}.")
+    if not found.threshold.is_clear:
+        print(
+            "No clear gap tells near-duplicates from the others: look at the histogram, listen to some, and set "
+            "--threshold.",
+            file=sys.stderr,
+        )
+    if found.compared_files < len(index):
+        print(
+            f"The files of {len(index) - found.compared_files} recordings are not here, so that copies among them are "
+            "found by their sound alone. If they have moved, say where they are (--audio-root).",
+            file=sys.stderr,
+        )
+    return 0

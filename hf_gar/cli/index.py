@@ -1,0 +1,57 @@
+"""`hf-gar index`: index a job's embeddings for search."""
+
+import argparse
+import json
+from typing import Any
+
+from hf_gar.cli.options import whole_number
+
+
+def add_command(commands: Any) -> None:
+    parser = commands.add_parser(
+        "index",
+        help="index a job's embeddings for search",
+        description="Index a finished job's embeddings for search. The same command again adds what it has grown by.",
+    )
+    parser.set_defaults(run=run)
+    parser.add_argument("folder", metavar="DIR", help="the folder that `hf-gar embed` wrote")
+    parser.add_argument("--output", metavar="DIR", help="the index's folder (default: DIR/index)")
+    parser.add_argument(
+        "--layers", type=whole_number(0), nargs="+", metavar="LAYER", help="search these of the fused layers alone"
+    )
+    parser.add_argument(
+        "--dimensions",
+        type=whole_number(1),
+        default=256,
+        metavar="N",
+        help="principal components that choose the candidates (default: 256)",
+    )
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+
+
+def run(options: argparse.Namespace) -> int:
+    from hf_gar.search.index import EmbeddingIndex
+
+    index = EmbeddingIndex.build(
+        options.folder, output=options.output, layers=options.layers, dimensions=options.dimensions
+    )
+    description, reduction = index.description, index.reduction
+    if options.json:
+        result = {
+            "index": str(index.folder),
+            "rows": len(index),
+            "dimension": description.dimension,
+            "layers": description.layers,
+            "components": len(reduction.components),
+            "kept_variance": reduction.kept_variance,
+            "exact": description.lists is None,
+        }
+        print(json.dumps(result))
+        return 0
+    kind = "searched exactly" if description.lists is None else "searched by FAISS, candidates compared exactly"
+    print(f"{len(index)} recordings indexed in {index.folder}, {kind}.")
+    print(
+        f"{len(reduction.components)} principal components of {description.dimension} dimensions keep "
+        f"{reduction.kept_variance:.1%} of the variance."
+    )
+    return 0
