@@ -60,13 +60,13 @@ def push_dataset(
         there = api.list_repo_files(repo_id, repo_type="dataset")
         new = {f"data/{path.name}": path for path in paths}
         others = [
-            name for name in there if name not in (".gitattributes", "README.md") and not name.startswith("data/shard-")
+            name for name in there if name not in (".gitattributes", "README.md") and not name.startswith("data/part-")
         ]
         if others:
             raise HfGarError(f"{repo_id} holds something else ({', '.join(others[:5])}). Choose another `repo_id`.")
         operations: list[CommitOperation] = [
             CommitOperationAdd("README.md", card.content.encode()),
-            *(CommitOperationDelete(name) for name in there if name.startswith("data/shard-") and name not in new),
+            *(CommitOperationDelete(name) for name in there if name.startswith("data/part-") and name not in new),
         ]
         with tempfile.TemporaryDirectory() as temporary:
             for name, path in new.items():

@@ -61,7 +61,7 @@ class FinishedJob:
         return tuple(name for name in pq.read_schema(self.shards[0]).names if name not in ARRAY_COLUMNS)
 
     def read(self, rows: np.ndarray | None = None, columns: Sequence[str] | None = None) -> JobResults:
-        """Read the job, or a shard of it: of the files, only what holds the rows and columns asked for.
+        """Read the job, or some rows of it: of the files, only what holds the rows and columns asked for.
 
         Args:
             rows: The numbers (row,) of the recordings, ascending; by default all.

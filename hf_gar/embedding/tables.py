@@ -25,7 +25,7 @@ SEPARATORS = ",;\t"
 # Rows that are Python's at a time: all others are Arrow's, which take a fraction of the memory.
 ROWS_READ = 1000
 ROWS_JOINED = 10_000
-# Of a path that is absolute, empty, or has a shard that is empty or ".".
+# Of a path that is absolute, empty, or has a part that is empty or ".".
 NOT_SIMPLE = r"^/|^$|//|/$|(^|/)\.(/|$)"
 
 

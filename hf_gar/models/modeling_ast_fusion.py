@@ -13,7 +13,7 @@ from .configuration_ast_fusion import PATCH_SIZE, PATCH_STRIDE, ASTFusionConfig
 from .configuration_fusion import FusionConfig  # noqa: F401
 from .fusion import DurationPooling
 from .modeling_classification import FusionForAudioClassification
-from .modeling_fusion import FusionModel, LayerOutputs
+from .modeling_fusion import FusionModel, FusionPreTrainedModel, LayerOutputs
 from .pipeline_audio_classification import FusionAudioClassificationPipeline  # noqa: F401
 from .pipeline_audio_embedding import AudioEmbeddingPipeline  # noqa: F401
 from .pipeline_recordings import RecordingPipeline  # noqa: F401
@@ -108,7 +108,20 @@ class ASTBlock(GradientCheckpointingLayer):
         return x + self.output(nn.functional.gelu(self.intermediate(self.norm2(x)))), weights
 
 
-class ASTFusionModel(FusionModel):
+class ASTFusionPreTrainedModel(FusionPreTrainedModel):
+    """Base of AST-Fusion and of what holds it as its `backbone`, under a head: what both support."""
+
+    config_class = ASTFusionConfig
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+    # The embeddings hold tensors of their own beside a layer.
+    _no_split_modules = ["ASTEmbeddings", "ASTBlock"]
+
+
+class ASTFusionModel(ASTFusionPreTrainedModel, FusionModel):
     """AST (Gong et al., 2021) with the multilayer fusion of Niizumi et al., 2022.
 
     The input is (batch, max_length, mel). A clip embedding is made of the class and distillation tokens, a frame
@@ -116,15 +129,7 @@ class ASTFusionModel(FusionModel):
     clip's embedding depends on `max_length`, not on the batch.
     """
 
-    config_class = ASTFusionConfig
-    supports_gradient_checkpointing = True
     has_attentions = True
-    _supports_sdpa = True
-    _supports_flash_attn = True
-    _supports_flex_attn = True
-    _supports_attention_backend = True
-    # The embeddings hold tensors of their own beside a layer.
-    _no_split_modules = ["ASTEmbeddings", "ASTBlock"]
 
     def __init__(self, config: ASTFusionConfig):
         super().__init__(config)
@@ -184,7 +189,7 @@ class ASTFusionModel(FusionModel):
         return DurationPooling()
 
 
-class ASTFusionForAudioClassification(FusionForAudioClassification):
+class ASTFusionForAudioClassification(ASTFusionPreTrainedModel, FusionForAudioClassification):
     """AST with a classifier on the clip embedding of the configuration's `classified_layers`."""
 
     backbone_class = ASTFusionModel

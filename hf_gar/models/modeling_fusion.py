@@ -74,6 +74,7 @@ class FusionPreTrainedModel(PreTrainedModel):
     main_input_name = "input_features"
     input_modalities = "audio"
     _no_split_modules: list[str] = []
+    _keys_to_ignore_on_load_unexpected: list[str] | set[str] | None = None
     _can_compile_fullgraph = True
 
     def __init__(self, config: FusionConfig):
@@ -88,6 +89,13 @@ class FusionPreTrainedModel(PreTrainedModel):
         self.config.auto_map = {**(getattr(self.config, "auto_map", None) or {}), **auto_map}
         super().save_pretrained(save_directory, **kwargs)
 
+    def post_init(self) -> None:
+        super().post_init()
+        # Layers that the backbone does not build are not missed under a head either; transformers 5 sees to it itself.
+        self._keys_to_ignore_on_load_unexpected = (
+            self._keys_to_ignore_on_load_unexpected or self.base_model._keys_to_ignore_on_load_unexpected
+        )
+
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, *model_args, output_loading_info: bool = False, **kwargs):
         """Load a model, as in transformers, but refuse weights that are not the model's own, or not finite.
@@ -95,6 +103,9 @@ class FusionPreTrainedModel(PreTrainedModel):
         Raises:
             ValueError: A weight is missing, unknown, of another shape, not of a floating type, or not finite.
         """
+        # Where weights are offloaded, the statistics of batch normalisations go with them: transformers 4 does not load
+        # them otherwise, and says nothing.
+        kwargs["offload_buffers"] = True
         model, info = super().from_pretrained(
             pretrained_model_name_or_path, *model_args, output_loading_info=True, **kwargs
         )
@@ -185,20 +196,22 @@ class FusionModel(FusionPreTrainedModel):
         lengths = self._lengths(input_features, attention_mask)
         options = {"output_attentions": True} if output_attentions else {}
         layers, clips, attentions = self.layer_outputs(input_features, lengths, **options)
-        frames = concatenate(layers)
+        layers = on_one_device(layers)
         if lengths is None:
-            frame_mask = torch.ones(frames.shape[:2], dtype=torch.bool, device=frames.device)
+            frame_mask = torch.ones(layers[0].shape[:2], dtype=torch.bool, device=layers[0].device)
         else:
-            frame_mask = length_mask(self.frame_counts(lengths).to(frames.device), frames.shape[1])
-            frames = frames.masked_fill(~frame_mask[:, :, None], 0)
-        summaries = self.pooling.summarize(frames, None if clips is None else concatenate(clips), frame_mask)
+            frame_mask = length_mask(self.frame_counts(lengths).to(layers[0].device), layers[0].shape[1])
+            layers = [layer.masked_fill(~frame_mask[:, :, None], 0) for layer in layers]
+        frames = torch.cat(layers, dim=-1)
+        clip = None if clips is None else torch.cat(on_one_device(clips), dim=-1)
+        summaries = self.pooling.summarize(frames, clip, frame_mask)
         # Each clip is a single chunk.
         pooled = self.pooling.merge(summaries[:, None], frame_mask.sum(1, keepdim=True))
         return FusionOutput(
             last_hidden_state=frames,
             pooler_output=pooled.to(frames.dtype),
             frame_mask=frame_mask,
-            hidden_states=frames.split([layer.shape[2] for layer in layers], dim=2) if output_hidden_states else None,
+            hidden_states=tuple(layers) if output_hidden_states else None,
             attentions=None if attentions is None else tuple(attentions),
         )
 
@@ -228,9 +241,9 @@ class FusionModel(FusionPreTrainedModel):
         return None if shortest == time else lengths
 
 
-def concatenate(layers: list[torch.Tensor]) -> torch.Tensor:
-    """Join the outputs of layers, (batch, ..., D of the layer), on the last one's device: each may be on its own."""
-    return torch.cat([layer.to(layers[-1].device) for layer in layers], dim=-1)
+def on_one_device(layers: list[torch.Tensor]) -> list[torch.Tensor]:
+    """The outputs of layers, each of which may be on a device of its own, on the last one's."""
+    return [layer.to(layers[-1].device) for layer in layers]
 
 
 def set_channels_last(model: PreTrainedModel) -> None:

@@ -105,7 +105,7 @@ def test_the_command_takes_results_of_this_repository_only(tmp_path, capsys):
     (evaluation / "embeddings").mkdir(parents=True)
     results = {"task": "esc50", "test": 0.9312, "metric": "accuracy", "probe": "linear", "is_complete_task": True}
     (evaluation / "results.json").write_text(json.dumps(results))
-    job = {"weights_sha256": read_origin(folder).weights_sha256, "fusion_layers": [3, 6], "num_parts": 1}
+    job = {"weights_sha256": read_origin(folder).weights_sha256, "fusion_layers": [3, 6], "num_shards": 1}
     (evaluation / "embeddings" / "job.json").write_text(json.dumps(job))
     assert main(["card", str(folder), "--results", str(evaluation)]) == 0
     assert "| ESC-50 | 90.1 | 93.0 | 93.1 |" in (folder / "README.md").read_text()

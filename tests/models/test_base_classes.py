@@ -2,11 +2,14 @@
 
 import pytest
 import torch
+import transformers
 from accelerate.hooks import AlignDevicesHook, add_hook_to_module
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import AutoModel
 
+from hf_gar.models.modeling_ast_fusion import ASTFusionPreTrainedModel
 from hf_gar.models.modeling_fusion import FusionModel, FusionPreTrainedModel
 from tests.conftest import build_tiny, relative_error, tone
 
@@ -20,7 +23,9 @@ def inputs(extractor):
 def classifier_class(model) -> type[FusionPreTrainedModel]:
     """A model with a head, as a user or a later model would write it."""
 
-    class Classifier(FusionPreTrainedModel):
+    base = ASTFusionPreTrainedModel if isinstance(model, ASTFusionPreTrainedModel) else FusionPreTrainedModel
+
+    class Classifier(base):
         config_class = type(model.config)
 
         def __init__(self, config):
@@ -78,13 +83,35 @@ def test_a_head_on_part_of_a_repository(classifier_class, model_type, model, rep
     assert loaded.backbone.state_dict().keys() == expected.keys()
 
 
+def test_a_head_runs_its_backbone_as_it_runs_alone(classifier_class, model):
+    head = classifier_class(type(model.config).from_dict(model.config.to_dict()))
+    alone = type(model)(type(model.config).from_dict(model.config.to_dict()))
+    assert head.backbone.config._attn_implementation == alone.config._attn_implementation
+    assert head.supports_gradient_checkpointing == model.supports_gradient_checkpointing
+
+
+def test_gradients_of_the_hidden_states(model, inputs):
+    outputs = model(**inputs, output_hidden_states=True)
+    for hidden_state in outputs.hidden_states:
+        hidden_state.retain_grad()
+    outputs.last_hidden_state.square().sum().backward()
+    joined = torch.cat([hidden_state.grad for hidden_state in outputs.hidden_states], dim=2)
+    torch.testing.assert_close(joined, 2 * outputs.last_hidden_state.detach())
+    model.zero_grad()
+
+
 @pytest.mark.parametrize("share", [2, 3, 10])
 def test_weights_on_disk(model, repository, inputs, tmp_path, share):
     """What does not fit into the memory that is given is loaded when it is needed."""
     memory = {"cpu": model.num_parameters() * 4 // share}
-    loaded = type(model).from_pretrained(
-        repository, device_map="auto", max_memory=memory, offload_folder=tmp_path / "disk"
-    )
+    try:
+        loaded = type(model).from_pretrained(
+            repository, device_map="auto", max_memory=memory, offload_folder=tmp_path / "disk"
+        )
+    except SafetensorError:
+        if transformers.__version__.startswith("4."):
+            pytest.skip("transformers 4 does not load a model of which nothing fits into the memory")
+        raise
     assert "disk" in loaded.hf_device_map.values()
     assert not any(place.startswith("embeddings.") for place in loaded.hf_device_map)
     with torch.no_grad():
