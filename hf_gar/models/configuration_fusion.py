@@ -206,6 +206,11 @@ class FusionConfig(CheckedFields, PretrainedConfig):
         raise NotImplementedError(f"{type(self).__name__} has to define layer_sizes.")
 
     @property
+    def feature_size(self) -> int:
+        """The size of a time step of the network's input: by default, the mel bins."""
+        return self.num_mel_bins
+
+    @property
     def fused_layers(self) -> tuple[int, ...]:
         """The layers that make the embedding, checked and in the order of the network.
 

@@ -221,10 +221,10 @@ class FusionModel(FusionPreTrainedModel):
 
     def _lengths(self, input_features: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor | None:
         """The clips' own mel frames, (batch,); None where no clip is known to be padded."""
-        if input_features.ndim != 3 or input_features.shape[2] != self.config.num_mel_bins:
+        if input_features.ndim != 3 or input_features.shape[2] != self.config.feature_size:
             raise ValueError(
                 f"input_features has the shape {tuple(input_features.shape)}, expected (batch, time, "
-                f"{self.config.num_mel_bins}), as the feature extractor makes it."
+                f"{self.config.feature_size}), as the feature extractor makes it."
             )
         batch, time, _ = input_features.shape
         if attention_mask is not None and attention_mask.shape != (batch, time):
