@@ -206,6 +206,16 @@ class FusionConfig(CheckedFields, PretrainedConfig):
         raise NotImplementedError(f"{type(self).__name__} has to define layer_sizes.")
 
     @property
+    def network_name(self) -> str | None:
+        """What the network is called, where a model takes several."""
+        return None
+
+    @property
+    def is_padding_safe(self) -> bool:
+        """Whether clips of other lengths may pass through the network in a batch, padded."""
+        return True
+
+    @property
     def feature_size(self) -> int:
         """The size of a time step of the network's input: by default, the mel bins."""
         return self.num_mel_bins

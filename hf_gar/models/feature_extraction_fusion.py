@@ -140,7 +140,7 @@ class FusionFeatureExtractor(CheckedFields, SequenceFeatureExtractor):
                     f"The feature extractor has {name}={ours}, but its model takes {models}. Load both "
                     "from the same repository."
                 )
-        if self.max_length is not None:
+        if "max_length" in config.checked_fields:
             self.max_length = config.max_length
 
     def __call__(
