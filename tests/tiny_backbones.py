@@ -9,10 +9,10 @@ import torch
 import transformers
 
 CONVOLUTIONS = {
-    "conv_dim": (16, 16, 16),
-    "conv_stride": (8, 8, 5),
-    "conv_kernel": (10, 8, 5),
-    "num_feat_extract_layers": 3,
+    "conv_dim": (16, 16),
+    "conv_stride": (40, 20),
+    "conv_kernel": (80, 30),
+    "num_feat_extract_layers": 2,
     "num_conv_pos_embeddings": 16,
     "num_conv_pos_embedding_groups": 2,
 }

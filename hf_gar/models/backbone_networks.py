@@ -49,6 +49,8 @@ class AudioNetwork:
     unused_modules: tuple[str, ...] = ()
     # The paths of the blocks, {} for a block's number, counted from 0, as versions of transformers have them.
     block_paths: tuple[str, ...] = ("encoder.layers.{}",)
+    # The paths of what the last layer takes beside its block.
+    last_modules: tuple[str, ...] = ()
     # The normalisation after the last block, by path, where there is one; is it part of transformers' last hidden state?
     final_norm: str | None = None
     ends_with_norm = False
@@ -417,6 +419,7 @@ class Dac(AudioNetwork):
     module = "dac.modeling_dac"
     class_name = "DacEncoder"
     block_paths = ("block.{}",)
+    last_modules = ("snake1", "conv2")
 
     @property
     def ratios(self) -> list[int]:
@@ -450,15 +453,17 @@ class Dac(AudioNetwork):
     def hidden_states(
         self, network: nn.Module, inputs: torch.Tensor, mask: torch.Tensor | None
     ) -> Sequence[torch.Tensor]:
-        whole = inputs.shape[1] // self.frame_hop * self.frame_hop  # what does not fill a last frame is dropped
-        x = network.conv1(inputs[:, :whole].transpose(1, 2))
+        # Codecs pad the end of a clip; a frame that is not the clip's alone is then dropped.
+        x = network.conv1(nn.functional.pad(inputs.transpose(1, 2), (0, -inputs.shape[1] % self.frame_hop)))
         states = [x]
         for block in network.block:
             x = block(x)
             states.append(x)
         if len(states) == self.num_layers:
             states.append(network.conv2(network.snake1(x)))
-        return [state.transpose(1, 2) for state in states]
+        frames = inputs.shape[1] // self.frame_hop
+        counts = [frames * math.prod(self.ratios[layer:]) for layer in range(len(states))]
+        return [state[:, :, :count].transpose(1, 2) for state, count in zip(states, counts, strict=True)]
 
     def frames(self, hidden_state: torch.Tensor, layer: int) -> torch.Tensor:
         steps = math.prod(self.ratios[layer:])

@@ -40,7 +40,7 @@ class BackboneConfigField:
         try:
             config = CONFIG_MAPPING[model_type](**fields)
             layers = NETWORKS[model_type].count_layers(config)
-        except (TypeError, AttributeError, KeyError, ZeroDivisionError, ValueError) as error:
+        except Exception as error:  # of damaged fields, that may be anything
             raise ValueError(f"{name} is no configuration of a {model_type}: {error}") from error
         Field(1, MAX_LAYERS).check(f"the number of layers of {name}", layers)
         return config
@@ -121,6 +121,12 @@ class BackboneFusionConfig(FusionConfig):
             )
         Field(1, MAX_WIDTH).check("feature_size", self.feature_size)
 
+    def to_dict(self) -> dict[str, Any]:
+        return _without_types(super().to_dict())
+
+    def to_diff_dict(self) -> dict[str, Any]:
+        return _without_types(super().to_diff_dict())
+
     @property
     def audio_network(self) -> AudioNetwork:
         """The network that `backbone_config` is the configuration of.
@@ -160,3 +166,10 @@ class BackboneFusionConfig(FusionConfig):
     @property
     def frame_hop_s(self) -> float:
         return self.audio_network.frame_hop * self.hop_length / self.sampling_rate
+
+
+def _without_types(fields: dict[str, Any]) -> dict[str, Any]:
+    """A configuration's fields, the type of the weights only once: on loading, transformers notes it in both."""
+    for name in ("dtype", "torch_dtype"):
+        fields["backbone_config"].pop(name, None)
+    return fields

@@ -194,7 +194,7 @@ def build_front_end(fields: Any) -> FrontEnd:
     try:
         front_end = FRONT_ENDS[name](getattr(transformers, name)(**fields))
         Field(1, MAX_WIDTH).check("feature_size", front_end.feature_size)
-    except (TypeError, AttributeError, KeyError, ZeroDivisionError, ValueError) as error:
+    except Exception as error:  # of damaged fields, that may be anything
         raise ValueError(f"backbone_feature_extractor is no {name}: {error}") from error
     return front_end
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 import torch
 from torch import nn
+from torch.nn.utils import parametrize
 
 # Those marked F401 are needed by the others: of a local folder, transformers 4 copies only what a file names itself.
 from .audio_integrity import DamageError  # noqa: F401
@@ -58,13 +59,14 @@ class BackboneFusionModel(BackboneFusionPreTrainedModel, FusionModel):
         self.audio_network = config.audio_network
         self.network, final_norm = self.audio_network.build(config.depth)
         self.final_norm = final_norm if config.has_final_norm else None
+        self._no_split_modules = _indivisible(self.network)
         # The weights of deeper blocks may be in a repository that is loaded with a smaller depth.
         deeper = range(config.depth, self.audio_network.num_layers)
-        self._keys_to_ignore_on_load_unexpected = [
-            r"\bnetwork\." + re.escape(path.format(block)) + r"\."
-            for path in self.audio_network.block_paths
-            for block in deeper
-        ] + ([] if self.final_norm else [r"\bfinal_norm\."])
+        beyond = [path.format(block) for path in self.audio_network.block_paths for block in deeper]
+        beyond += self.audio_network.last_modules if deeper else ()
+        self._keys_to_ignore_on_load_unexpected = [rf"\bnetwork\.{re.escape(path)}\." for path in beyond]
+        if self.final_norm is None:
+            self._keys_to_ignore_on_load_unexpected.append(r"\bfinal_norm\.")
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Module:
@@ -119,8 +121,9 @@ class BackboneFusionModel(BackboneFusionPreTrainedModel, FusionModel):
 
     def frame_counts(self, lengths: torch.Tensor) -> torch.Tensor:
         window, hop = self.audio_network.frame_window, self.audio_network.frame_hop
+        counts = ((lengths - window).div(hop, rounding_mode="floor") + 1).long()
         # A clip that is shorter than a frame has one, where inputs are filled to one length.
-        return ((lengths - window).div(hop, rounding_mode="floor") + 1).clamp(min=1).long()
+        return counts.clamp(min=0 if self.config.input_length is None else 1)
 
     @property
     def minimum_length(self) -> int:  # type: ignore[override]
@@ -137,6 +140,14 @@ class BackboneFusionForAudioClassification(BackboneFusionPreTrainedModel, Fusion
     """A network of transformers with a classifier on the clip embedding of the configuration's `classified_layers`."""
 
     backbone_class = BackboneFusionModel
+
+
+def _indivisible(network: nn.Module) -> list[str]:
+    """The classes of modules that stay on one device: blocks, and those of which a child computes its weights."""
+    modules = list(network.modules())
+    blocks = {type(block).__name__ for module in modules if type(module) is nn.ModuleList for block in module}
+    computing = {type(each).__name__ for each in modules if any(map(parametrize.is_parametrized, each.children()))}
+    return sorted(blocks | computing)
 
 
 def stored_name(name: str) -> str:
