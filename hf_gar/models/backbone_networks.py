@@ -6,8 +6,9 @@ A network's time steps are mel frames, or samples where it takes waveforms.
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib import import_module
+from typing import Any
 
 import torch
 import transformers
@@ -99,19 +100,15 @@ class AudioNetwork:
         """The time steps from one frame to the next."""
         raise NotImplementedError(f"{type(self).__name__} has to define frame_hop.")
 
-    def network_class(self) -> Callable[[PretrainedConfig], nn.Module]:
-        """Its class in transformers.
+    @classmethod
+    def config_class(cls) -> type[PretrainedConfig]:
+        """The class of its configuration; a ValueError where this version of transformers has none."""
+        return _find(transformers, f"{cls.class_name.removesuffix('Model').removesuffix('Encoder')}Config")
 
-        Raises:
-            ValueError: This version of transformers has none.
-        """
-        owner = transformers
-        if self.module is not None:
-            owner = import_module(f"transformers.models.{self.module}")
-        found = getattr(owner, self.class_name, None)
-        if found is None:
-            raise ValueError(f"transformers {transformers.__version__} has no {self.class_name}: use a later version.")
-        return found
+    def network_class(self) -> type[nn.Module]:
+        """Its class; a ValueError where this version of transformers has none."""
+        owner = transformers if self.module is None else import_module(f"transformers.models.{self.module}")
+        return _find(owner, self.class_name)
 
     def build(self, depth: int) -> tuple[nn.Module, nn.Module]:
         """The network up to a block, the first at least, and the normalisation after the last one, apart from it.
@@ -468,6 +465,12 @@ class Dac(AudioNetwork):
     def frames(self, hidden_state: torch.Tensor, layer: int) -> torch.Tensor:
         steps = math.prod(self.ratios[layer:])
         return tap_to_frames(hidden_state.transpose(1, 2)[..., None], steps)
+
+
+def _find(module: Any, name: str) -> Any:
+    if not hasattr(module, name):
+        raise ValueError(f"transformers {transformers.__version__} has no {name}: use a later version.")
+    return getattr(module, name)
 
 
 # By the model_type of a network's configuration.

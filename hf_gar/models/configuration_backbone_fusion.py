@@ -4,7 +4,7 @@ import copy
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from transformers import CONFIG_MAPPING, AutoConfig, PretrainedConfig
+from transformers import AutoConfig, PretrainedConfig
 
 from .backbone_networks import NETWORKS, AudioNetwork
 from .configuration_fusion import MAX_WIDTH, Choice, Field, FusionConfig
@@ -33,12 +33,10 @@ class BackboneConfigField:
         model_type = fields.pop("model_type", None)
         if model_type not in NETWORKS:
             raise ValueError(f"{name} is that of a {model_type!r}. {known}.")
-        if model_type not in CONFIG_MAPPING:
-            raise ValueError(f"{name} is that of a {model_type!r}, which this version of transformers does not have.")
         if fields.pop("auto_map", None):
             raise ValueError(f"{name} names code of its own (auto_map), which is never run. {known}.")
         try:
-            config = CONFIG_MAPPING[model_type](**fields)
+            config = NETWORKS[model_type].config_class()(**fields)
             layers = NETWORKS[model_type].count_layers(config)
         except Exception as error:  # of damaged fields, that may be anything
             raise ValueError(f"{name} is no configuration of a {model_type}: {error}") from error

@@ -176,13 +176,16 @@ def test_what_is_not_safe_under_padding_is_not(model, extractor):
 
 
 def test_frame_times_are_where_the_sound_is(repository, extractor):
-    """A click in noise moves the frame whose time is nearest to it most, before the blocks spread it."""
+    """Other noise at some time moves the frame whose time is nearest to it most, before the blocks spread it.
+
+    It is as loud, since some networks normalise over all times.
+    """
     model = repository.load_model(fusion_layers=[0])
-    noise = 0.01 * np.random.default_rng(0).normal(size=48000).astype(np.float32)
-    click = noise.copy()
-    click[32000:32100] += 0.5
+    noise = 0.1 * np.random.default_rng(0).normal(size=48000).astype(np.float32)
+    other = noise.copy()
+    other[31600:32400] = noise[:800]
     with torch.no_grad():
-        frames = model(**extractor([noise, click], sampling_rate=16000, return_tensors="pt")).last_hidden_state
+        frames = model(**extractor([noise, other], sampling_rate=16000, return_tensors="pt")).last_hidden_state
     frames = frames[:, : extractor.num_frames(48000)]
     times = extractor.frame_times(frames.shape[1])
     np.testing.assert_allclose(np.diff(times), model.config.frame_hop_s)
