@@ -102,7 +102,13 @@ def relative_error(found: np.ndarray | torch.Tensor, expected: np.ndarray | torc
     return float(np.abs(found - expected).max() / np.abs(expected).max())
 
 
-@pytest.fixture(params=sorted(TINY), scope="session")
+# It passes the tests of all models, but has its own, of more kinds of networks, which run by default.
+MODEL_TYPES = [
+    pytest.param(name, marks=pytest.mark.slow) if name == "backbone-fusion" else name for name in sorted(TINY)
+]
+
+
+@pytest.fixture(params=MODEL_TYPES, scope="session")
 def model_type(request) -> str:
     return request.param
 

@@ -42,7 +42,6 @@ class BackboneFusionPreTrainedModel(FusionPreTrainedModel):
     _supports_flash_attn = True
     _supports_flex_attn = True
     _supports_attention_backend = True
-    _can_compile_fullgraph = False  # as far as the network's own code allows
 
 
 class BackboneFusionModel(BackboneFusionPreTrainedModel, FusionModel):

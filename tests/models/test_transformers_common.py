@@ -50,8 +50,8 @@ class Failure(NamedTuple):
     reason: str
 
 
-AST, CNN14, VGGISH = sorted(TINY)
-EVERY, CONVOLUTIONAL = (AST, CNN14, VGGISH), (CNN14, VGGISH)
+AST, BACKBONE, CNN14, VGGISH = sorted(TINY)
+EVERY, CONVOLUTIONAL = (AST, BACKBONE, CNN14, VGGISH), (CNN14, VGGISH)
 MODEL, HEAD, EXTRACTOR, BOTH = ("model",), ("head",), ("extractor",), ("model", "head")
 NO_WEIGHTS = "test_model_weights_reload_no_missing_tied_weights", "ValueError: The weights are not those of a "
 NO_TOKENS = "it asks for an nn.Embedding of token ids; a spectrogram has none"
