@@ -35,10 +35,14 @@ class TinyBackbone(NamedTuple):
 
 
 BACKBONES = {
-    "wav2vec2 group": TinyBackbone("Wav2Vec2Model", "Wav2Vec2Config", GROUP, *WAVEFORM, False, "Wav2Vec2ForPreTraining"),
+    "wav2vec2 group": TinyBackbone(
+        "Wav2Vec2Model", "Wav2Vec2Config", GROUP, *WAVEFORM, False, "Wav2Vec2ForPreTraining"
+    ),
     "wav2vec2 layer": TinyBackbone("Wav2Vec2Model", "Wav2Vec2Config", LAYER, *WAVEFORM, True, "Wav2Vec2ForCTC"),
     "hubert": TinyBackbone("HubertModel", "HubertConfig", LAYER, *WAVEFORM, True),
-    "hubert batch": TinyBackbone("HubertModel", "HubertConfig", {**LAYER, "conv_pos_batch_norm": True}, *WAVEFORM, False),
+    "hubert batch": TinyBackbone(
+        "HubertModel", "HubertConfig", {**LAYER, "conv_pos_batch_norm": True}, *WAVEFORM, False
+    ),
     "wavlm": TinyBackbone("WavLMModel", "WavLMConfig", LAYER, *WAVEFORM, True),
     "unispeech": TinyBackbone("UniSpeechModel", "UniSpeechConfig", LAYER, *WAVEFORM, True),
     "unispeech-sat": TinyBackbone("UniSpeechSatModel", "UniSpeechSatConfig", LAYER, *WAVEFORM, True),
@@ -51,7 +55,11 @@ BACKBONES = {
     ),
     "sew": TinyBackbone("SEWModel", "SEWConfig", {**CONVOLUTIONS, **BLOCKS}, *WAVEFORM, False),
     "wav2vec2-conformer": TinyBackbone(
-        "Wav2Vec2ConformerModel", "Wav2Vec2ConformerConfig", {**LAYER, "conv_depthwise_kernel_size": 5}, *WAVEFORM, False
+        "Wav2Vec2ConformerModel",
+        "Wav2Vec2ConformerConfig",
+        {**LAYER, "conv_depthwise_kernel_size": 5},
+        *WAVEFORM,
+        False,
     ),
     "wav2vec2-bert": TinyBackbone(
         "Wav2Vec2BertModel",

@@ -19,7 +19,11 @@ INDEX = "model.safetensors.index.json"
 # The part of a configuration that is an audio network's, where that is one of several.
 PARTS = {"clap": ("audio_config", "clap_audio_model")}
 # What stands before the names of a network's weights, where it is not the prefix of its class.
-PREFIXES = {"clap_audio_model": ("audio_model.", ""), "dac": ("encoder.",), "whisper": ("model.encoder.", "encoder.", "")}
+PREFIXES = {
+    "clap_audio_model": ("audio_model.", ""),
+    "dac": ("encoder.",),
+    "whisper": ("model.encoder.", "encoder.", ""),
+}
 # Parts of a network for training, or after its last block, which are dropped as heads are.
 BEYOND_THE_BLOCKS = ("masked_spec_embed", "adapter.", "intermediate_ffn.")
 # Older names of the same weights.
@@ -68,9 +72,10 @@ def weight_files(folder: Path) -> list[Path]:
     if not (folder / INDEX).is_file():
         return [folder / "model.safetensors"]
     names = read_json(folder / INDEX).get("weight_map")
-    if not isinstance(names, dict) or not all(re.fullmatch(r"[\w-]+\.safetensors", str(name)) for name in names.values()):
+    files = names.values() if isinstance(names, dict) else [names]
+    if not all(isinstance(name, str) and re.fullmatch(r"[\w-]+\.safetensors", name) for name in files):
         raise HfGarError(f"{folder / INDEX} does not list the files of this repository. Download it again.")
-    return [folder / name for name in sorted(set(names.values()))]
+    return [folder / name for name in sorted(set(files))]
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
@@ -83,9 +88,10 @@ def _read_config(folder: Path) -> dict[str, Any]:
         raise HfGarError(f"{path} names code of its own (auto_map), which is never run. BackboneFusion takes {known}.")
     if model_type in PARTS:
         name, model_type = PARTS[model_type]
-        config = config.get(name)
-        if not isinstance(config, dict):
+        part = config.get(name)
+        if not isinstance(part, dict):
             raise HfGarError(f"{path} has no {name}. Download the repository again.")
+        config = part
     if model_type not in NETWORKS:
         raise HfGarError(
             f"{path} is the configuration of a {model_type!r}, which BackboneFusion does not take. It takes {known}."
@@ -111,8 +117,8 @@ def _read_weights(folder: Path) -> dict[str, torch.Tensor]:
     for path in weight_files(folder):
         if not path.is_file():
             raise HfGarError(
-                f"{folder} has no {path.name}: only safetensors are read, since PyTorch's own files can run code. Where "
-                "the repository has others, convert them with transformers on a machine that trusts them."
+                f"{folder} has no {path.name}: only safetensors are read, since PyTorch's own files can run code. Save "
+                "the network again with transformers, where you trust them."
             )
         weights |= read_state_dict(path)
     return weights
@@ -157,6 +163,6 @@ def _modern_name(name: str, prefix: str) -> str:
 
 def _summarize(names: list[str], prefix: str) -> list[str]:
     """What weights belong to: the modules at the top, or within the one that the network itself is in."""
-    parent = prefix.split(".")[0]
-    parts = {name.split(".")[0] if name.split(".")[0] != parent else ".".join(name.split(".")[:2]) for name in names}
-    return sorted(parts)
+    parent = prefix.partition(".")[0]
+    modules = [name.split(".") for name in names]
+    return sorted({".".join(parts[: 2 if parts[0] == parent else 1]) for parts in modules})

@@ -153,7 +153,8 @@ def _is_official(checkpoint: str | Path, path: Path, source: OfficialCheckpoint 
 def _describe_source(checkpoint: str | Path, path: Path) -> dict[str, str]:
     """Of a checkpoint that is a repository of transformers: its name and commit on the Hub, and its licence."""
     described = {}
-    if checkpoint != OFFICIAL and path.is_dir() and not Path(checkpoint).exists():  # fetched: the folder is named by its commit
+    # Where it was fetched, the folder is named by its commit.
+    if checkpoint != OFFICIAL and path.is_dir() and not Path(checkpoint).exists():
         described = {"base_model": str(checkpoint), "revision": path.name}
     if (path / CARD_FILE).is_file():
         with contextlib.suppress(ValueError):  # a card without metadata, or with damaged ones

@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 from transformers import AutoConfig, PretrainedConfig
 
-from .backbone_networks import NETWORKS, AudioNetwork
+from .audio_network import AudioNetwork
+from .backbone_networks import NETWORKS
 from .configuration_fusion import MAX_WIDTH, Choice, Field, FusionConfig
 
 # Those marked F401 are needed by the others: of a local folder, transformers 4 copies only what a file names itself.
@@ -132,7 +133,8 @@ class BackboneFusionConfig(FusionConfig):
         Raises:
             ValueError: It cannot be fused, or `input_length` is not its.
         """
-        return NETWORKS[self.backbone_config.model_type](self.backbone_config, self.input_length)
+        config: Any = self.backbone_config
+        return NETWORKS[config.model_type](config, self.input_length)
 
     @property
     def network_name(self) -> str:

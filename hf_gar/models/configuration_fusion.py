@@ -72,7 +72,7 @@ HOP_LENGTH = Field(1, 16_384)
 class CheckedFields:
     """Mixed into what is read from a file, so that its fields are checked whenever they are set."""
 
-    checked_fields: ClassVar[dict[str, Field | Choice]] = {}  # by name
+    checked_fields: ClassVar[dict[str, Any]] = {}  # by name: a Field, a Choice, or what else checks a value
 
     def __setattr__(self, name: str, value: Any) -> None:
         field = self.checked_fields.get(name)

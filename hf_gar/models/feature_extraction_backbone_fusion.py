@@ -11,7 +11,8 @@ from transformers import SequenceFeatureExtractor
 
 # Those marked F401 are needed by the others: of a local folder, transformers 4 copies only what a file names itself.
 from .audio_integrity import DamageError  # noqa: F401
-from .audio_loading import AudioError  # noqa: F401
+from .audio_loading import AudioError
+from .audio_network import AudioNetwork  # noqa: F401
 from .backbone_networks import NETWORKS  # noqa: F401
 from .configuration_backbone_fusion import BackboneFusionConfig
 from .configuration_fusion import MAX_WIDTH, Field, FusionConfig

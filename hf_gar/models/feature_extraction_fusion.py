@@ -204,8 +204,8 @@ class FusionFeatureExtractor(CheckedFields, SequenceFeatureExtractor):
         """Bring the inputs of clips to one length, and tell in a mask which time steps are a clip's own.
 
         Args:
-            processed_features: `input_features`, (time, feature) each, and what else there is of each clip, as a mapping of
-                lists or a list of mappings; an `attention_mask` that is there is kept.
+            processed_features: `input_features`, (time, feature) each, and what else there is of each clip, as a
+                mapping of lists or a list of mappings; an `attention_mask` that is there is kept.
             padding: As in transformers: True or "longest", "max_length", or False. Where the network has an input of a
                 fixed length, the first two are "max_length".
             max_length: For padding and truncation, in time steps; by default that of the network.

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import nn
@@ -10,6 +11,7 @@ from torch.nn.utils import parametrize
 # Those marked F401 are needed by the others: of a local folder, transformers 4 copies only what a file names itself.
 from .audio_integrity import DamageError  # noqa: F401
 from .audio_loading import AudioError  # noqa: F401
+from .audio_network import AudioNetwork  # noqa: F401
 from .backbone_networks import NETWORKS  # noqa: F401
 from .chunks import split_chunks  # noqa: F401
 from .configuration_backbone_fusion import BackboneFusionConfig
@@ -70,7 +72,8 @@ class BackboneFusionModel(BackboneFusionPreTrainedModel, FusionModel):
 
     def get_input_embeddings(self) -> nn.Module:
         """What the network makes its first hidden state with."""
-        return self.network.get_input_embeddings()
+        network: Any = self.network
+        return network.get_input_embeddings()
 
     def stored_weights(self) -> Mapping[str, torch.Tensor]:
         return {stored_name(name): weight for name, weight in self.state_dict().items()}
@@ -90,8 +93,8 @@ class BackboneFusionModel(BackboneFusionPreTrainedModel, FusionModel):
             return self._run(inputs, torch.arange(time, device=inputs.device)[None] < lengths[:, None])
         if is_traced():
             raise ValueError(
-                f"{self.audio_network.class_name} is not safe under padding: run clips of one length at a time, without "
-                "attention_mask, where it is compiled or exported."
+                f"{self.audio_network.class_name} is not safe under padding: where it is compiled or exported, run "
+                "clips of one length at a time, without attention_mask."
             )
         frames = [
             inputs.new_zeros(batch, int(self.frame_counts(torch.tensor(time))), config.layer_sizes[layer])

@@ -196,7 +196,9 @@ class FusionModel(FusionPreTrainedModel):
         if output_attentions is None:
             output_attentions = self.config.output_attentions
         if output_attentions and not self.has_attentions:
-            raise ValueError(f"output_attentions=True, but {type(self).__name__} has no attentions to return. Leave it out.")
+            raise ValueError(
+                f"output_attentions=True, but {type(self).__name__} has no attentions to return. Leave it out."
+            )
         lengths = self._lengths(input_features, attention_mask)
         options = {"output_attentions": True} if output_attentions else {}
         layers, clips, attentions = self.layer_outputs(input_features, lengths, **options)

@@ -136,7 +136,9 @@ def test_what_has_code_of_its_own_is_refused(copied):
 
 def test_other_networks_are_refused_by_name(copied, tmp_path):
     BertConfig().save_pretrained(copied)
-    with pytest.raises(HfGarError, match=r"of a 'bert', which BackboneFusion does not take\. It takes audio-spectrogram"):
+    with pytest.raises(
+        HfGarError, match=r"of a 'bert', which BackboneFusion does not take\. It takes audio-spectrogram"
+    ):
         convert_backbone(copied)
     EncodecModel(EncodecConfig(num_filters=2, hidden_size=8, codebook_size=8)).save_pretrained(tmp_path / "encodec")
     EncodecFeatureExtractor().save_pretrained(tmp_path / "encodec")

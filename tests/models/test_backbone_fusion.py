@@ -1,6 +1,5 @@
 """BackboneFusion with a small network of each kind, against transformers' own classes with the same weights."""
 
-import json
 import os
 import subprocess
 import sys
@@ -13,7 +12,7 @@ import torch
 import transformers
 from safetensors.torch import load_file
 from torch import nn
-from transformers import ASTModel, AutoFeatureExtractor, AutoModel, pipeline
+from transformers import pipeline
 
 from hf_gar import (
     ASTFusionConfig,
@@ -24,13 +23,12 @@ from hf_gar import (
     BackboneFusionFeatureExtractor,
     BackboneFusionForAudioClassification,
     BackboneFusionModel,
-    read_job,
 )
 from hf_gar.checkpoints.ast import convert_ast
 from hf_gar.embedding.length_buckets import LengthBuckets
 from hf_gar.hub.export import export_repository
 from hf_gar.hub.load import find_repository
-from tests.conftest import real_folder, relative_error, tone
+from tests.conftest import relative_error, tone
 from tests.tiny_backbones import BACKBONES, LAYER, save_backbone
 
 REMOTE_CODE = Path(__file__).parents[1] / "remote_code.py"
@@ -88,13 +86,14 @@ def raw_hidden_states(name: str, network: nn.Module, inputs: dict[str, torch.Ten
         return codec_hidden_states(network.encoder, inputs["input_values"])
     if name == "clap":
         # transformers' hidden states are images, (batch, channel, row, column).
-        outputs = network.audio_model(**inputs, is_longer=torch.zeros(1, 1, dtype=torch.bool), output_hidden_states=True)
+        inputs = {**inputs, "is_longer": torch.zeros(1, 1, dtype=torch.bool)}
+        outputs = network.audio_model(**inputs, output_hidden_states=True)
         return [clap_frames(image[0]) for image in outputs.hidden_states]
     if name == "whisper":
         network = network.encoder
-    last = []
-    blocks = next(each for each in network.modules() if type(each) is nn.ModuleList and "Layer" in type(each[0]).__name__
-                  and "Conv" not in type(each[0]).__name__)
+    last: list = []
+    lists = [each for each in network.modules() if type(each) is nn.ModuleList]
+    blocks = max(lists, key=lambda each: sum(parameter.numel() for parameter in each.parameters()))
     handle = blocks[-1].register_forward_hook(lambda module, args, output: last.append(output))
     states = list(network(**inputs, output_hidden_states=True).hidden_states)
     handle.remove()
@@ -121,7 +120,7 @@ def codec_hidden_states(encoder: nn.Module, waveform: torch.Tensor) -> list[torc
 
 def clap_frames(image: torch.Tensor) -> torch.Tensor:
     """The frames of a stage's image, (channel, row, column), piece after piece, step by step."""
-    channels, rows, columns = image.shape
+    _, rows, columns = image.shape
     frequencies, steps_per_frame = rows // MEL_PIECES, columns // 8  # the last stage has 8 columns
     frames = []
     for piece in range(MEL_PIECES):
@@ -158,7 +157,9 @@ def test_a_clip_alone_is_a_clip_in_a_batch(name, model, extractor):
             frames = int(alone.frame_mask.sum())
             assert batch.frame_mask[index].sum() == frames == extractor.num_frames(len(clip))
             assert relative_error(batch.pooler_output[index], alone.pooler_output[0]) < TOLERANCE
-            assert relative_error(batch.last_hidden_state[index, :frames], alone.last_hidden_state[0, :frames]) < TOLERANCE
+            assert (
+                relative_error(batch.last_hidden_state[index, :frames], alone.last_hidden_state[0, :frames]) < TOLERANCE
+            )
             assert not batch.last_hidden_state[index, frames:].any()
 
 
@@ -331,7 +332,11 @@ def test_tokens_of_long_recordings_are_averaged_by_duration(ast_folder, tmp_path
     repository = find_repository(tmp_path / "out")
     model, extractor = repository.load_model(), repository.load_feature_extractor()
     embed = pipeline(
-        "feature-extraction", model=model, feature_extractor=extractor, pipeline_class=AudioEmbeddingPipeline, device="cpu"
+        "feature-extraction",
+        model=model,
+        feature_extractor=extractor,
+        pipeline_class=AudioEmbeddingPipeline,
+        device="cpu",
     )
     clip = tone(7)
     step = extractor.chunk_frames * extractor.frame_samples
@@ -424,7 +429,12 @@ def test_a_wrong_field_is_named(fields, message):
         ({"backbone_feature_extractor": 5}, "has to be an object"),
         ({"backbone_feature_extractor": {"feature_extractor_type": "EncodecFeatureExtractor"}}, "takes ASTFeatureExt"),
         (
-            {"backbone_feature_extractor": {"feature_extractor_type": "Wav2Vec2FeatureExtractor", "auto_map": {"a": "b"}}},
+            {
+                "backbone_feature_extractor": {
+                    "feature_extractor_type": "Wav2Vec2FeatureExtractor",
+                    "auto_map": {"a": "b"},
+                }
+            },
             "names code of its own",
         ),
         ({"frame_hop": 0}, "frame_hop has to be a number from 1"),
