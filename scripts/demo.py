@@ -1,60 +1,41 @@
-"""The demonstration: record a few sounds, embed them with a small network, and show which ones are alike.
-
-The network is untrained: its weights are random. It shows that the parts work together, not what a trained network
-hears.
-"""
+"""The demonstration: embed the recordings that come with the package, print which sound alike, and draw a map."""
 
 import argparse
-import subprocess
 import sys
 from pathlib import Path
 
-import datasets
 import numpy as np
-import soundfile
-import torch
 
-from hf_gar import Cnn14FusionConfig, Cnn14FusionFeatureExtractor, Cnn14FusionModel
+from hf_gar import read_job
+from hf_gar.cli import main as hf_gar
+from hf_gar.tiny import RECORDINGS, TINY
 
-RATE = 16000  # Hz
-SECONDS = 2.0
-
-
-def make_recordings(folder: Path) -> None:
-    """Write three kinds of sounds, two of each: tones, noises and chirps."""
-    folder.mkdir(parents=True)
-    time = np.arange(int(SECONDS * RATE)) / RATE
-    noise = np.random.default_rng(0)
-    sounds = {
-        "tone-a": np.sin(2 * np.pi * 440 * time),
-        "tone-b": np.sin(2 * np.pi * 494 * time),
-        "noise-a": noise.normal(size=time.size) * 0.3,
-        "noise-b": noise.normal(size=time.size) * 0.3,
-        "chirp-a": np.sin(2 * np.pi * (200 * time + 900 * time**2)),
-        "chirp-b": np.sin(2 * np.pi * (250 * time + 800 * time**2)),
-    }
-    for name, waveform in sounds.items():
-        soundfile.write(folder / f"{name}.wav", 0.5 * waveform, RATE)
+NEIGHBOURS = 3
 
 
-def make_model(folder: Path) -> None:
-    """Write a model repository with a small untrained CNN14-Fusion."""
-    torch.manual_seed(0)
-    Cnn14FusionModel(Cnn14FusionConfig(channels=[8, 16, 32, 64, 64, 64])).save_pretrained(folder)
-    Cnn14FusionFeatureExtractor().save_pretrained(folder)
+def run(*arguments: str | Path) -> None:
+    """Show a command and run it."""
+    print(f"\n$ hf-gar {' '.join(map(str, arguments))}", flush=True)
+    code = hf_gar([*map(str, arguments), "--quiet"])
+    if code:
+        sys.exit(code)
 
 
-def print_similarities(job: Path) -> None:
-    """Print the cosine similarity of every two recordings of a job."""
-    rows = datasets.Dataset.from_parquet(str(job / "part-*.parquet"), cache_dir=str(job.parent / "cache"))
-    names = [Path(name).stem for name in rows["file_name"]]
-    embeddings = np.array(rows["embedding"][:])
-    embeddings -= embeddings.mean(axis=0)
+def print_neighbours(job: Path) -> None:
+    """Print which recordings of a job are nearest to each, by the cosine of their standardised embeddings."""
+    results = read_job(job)
+    names = [Path(name).stem for name in results.rows["file_name"]]
+    embeddings = (results.embeddings - results.embeddings.mean(axis=0)) / (results.embeddings.std(axis=0) + 1e-6)
     embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
-    print("\nCosine similarity of the embeddings, their mean subtracted:\n")
-    print(" " * 9 + "".join(f"{name:>9}" for name in names))
-    for name, similarities in zip(names, embeddings @ embeddings.T, strict=True):
-        print(f"{name:>9}" + "".join(f"{similarity:9.2f}" for similarity in similarities))
+    similarities = embeddings @ embeddings.T
+    np.fill_diagonal(similarities, -np.inf)
+    print(f"\nThe {NEIGHBOURS} nearest of each recording, with their cosine similarity:\n")
+    for name, row in zip(names, similarities, strict=True):
+        nearest = np.argsort(-row)[:NEIGHBOURS]
+        print(f"  {name:<12}" + "".join(f"{names[other]:>12} {row[other]:5.2f}" for other in nearest))
+    labels = results.rows["label"].to_numpy()
+    hits = (labels[similarities.argmax(axis=1)] == labels).sum()
+    print(f"\nThe nearest is of the same kind for {hits} of {len(names)} recordings.")
 
 
 def main() -> None:
@@ -63,12 +44,18 @@ def main() -> None:
     folder = parser.parse_args().output
     if folder.exists():
         sys.exit(f"{folder} exists: remove it, or choose another folder.")
-    make_recordings(folder / "recordings")
-    make_model(folder / "model")
-    arguments = [folder / "recordings", "--model", folder / "model", "--output", folder / "embeddings"]
-    subprocess.run([Path(sys.executable).with_name("hf-gar"), "embed", *arguments], check=True)
-    print_similarities(folder / "embeddings")
-    print(f"\nThe network is untrained (random weights): this shows the parts at work. The files are in {folder}/.")
+    job = folder / "embeddings"
+    print(f"{TINY} is the small network that comes with hf_gar; {RECORDINGS} holds 24 short recordings of 8 kinds.")
+    run("embed", RECORDINGS, "--output", job)
+    print_neighbours(job)
+    run("map", job, "--color", "label", "--output", folder / "map")
+    print(
+        "\nNext:\n"
+        "  hf-gar embed YOUR_RECORDINGS --output embeddings     your own recordings, in any format, of any length\n"
+        "  hf-gar export cnn14-fusion --checkpoint official --output cnn14-fusion\n"
+        "                                                       the paper's network; use it with --model cnn14-fusion\n"
+        "  hf-gar --help                                        what else there is"
+    )
 
 
 if __name__ == "__main__":

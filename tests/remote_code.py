@@ -36,8 +36,8 @@ def classify(repository: str, recording: str, inputs: dict, options: dict) -> di
     model = AutoModelForAudioClassification.from_pretrained(repository, **options)
     half = AutoModelForAudioClassification.from_pretrained(repository, dtype=torch.bfloat16, **options)
     logits = {"logits": model(**inputs).logits[0], "bfloat16_logits": half(**inputs).logits[0].float()}
-    options = {**options, "device": "cpu", "top_k": None, "function_to_apply": "none"}
-    ours = pipeline("audio-classification", model=repository, **options)
+    options = {**options, "device": "cpu", "top_k": None}
+    ours = pipeline("audio-classification", model=repository, function_to_apply="none", **options)
     assert type(ours).__name__ == "FusionAudioClassificationPipeline"
     windows = ours(recording, timestamps=True)
     assert [window["timestamp"] for window in windows] == [(0.0, 2.0)]
@@ -45,7 +45,7 @@ def classify(repository: str, recording: str, inputs: dict, options: dict) -> di
     for name, labels in {
         "pipeline_logits": ours(recording),
         "window_logits": windows[0]["labels"],
-        "built_in_logits": theirs(soundfile.read(recording, dtype="float32")[0]),
+        "built_in_scores": theirs(soundfile.read(recording, dtype="float32")[0]),
     }.items():
         scores = {each["label"]: each["score"] for each in labels}
         logits[name] = torch.tensor([scores[label] for _, label in sorted(model.config.id2label.items())])

@@ -8,7 +8,7 @@ import numpy as np
 import soundfile
 
 from hf_gar.cli import main
-from tests.conftest import save_publishable, save_tiny, tone
+from tests.conftest import save_publishable, save_tiny, save_tiny_classifier, tone
 
 README = Path(__file__).parents[1] / "README.md"
 # Those that take the network or a cluster; tests/hub and tests/embedding/test_interruptions.py run them.
@@ -29,7 +29,7 @@ def write_recordings(folder: Path) -> None:
 
 def test_the_readmes_commands_and_code_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    save_publishable("cnn14-fusion", Path("cnn14-fusion"))
+    save_publishable("cnn14-fusion", Path("cnn14-fusion"), save_tiny_classifier)
     save_tiny("ast-fusion", Path("ast-fusion"))
     write_recordings(Path("recordings"))
     soundfile.write("recording.wav", tone(3), 16000)
@@ -47,4 +47,7 @@ def test_the_readmes_commands_and_code_run(tmp_path, monkeypatch):
     for made in ("embeddings/map.html", "evaluation/confusion.png", "layers/layers.png"):
         assert Path(made).exists()
     assert len(namespace["embedding"]) == len(namespace["frames"][0])
+    assert namespace["labels"] == namespace["everything"]  # of four
+    assert [window["timestamp"] for window in namespace["windows"]] == [(0, 2), (1, 3)]
+    assert namespace["model"].config.id2label == {0: "dog", 1: "rain"}
     assert namespace["embeddings"].shape == (24, len(namespace["embedding"]))

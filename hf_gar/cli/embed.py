@@ -5,7 +5,14 @@ import sys
 from typing import Any
 
 from hf_gar.cli.messages import say
-from hf_gar.cli.options import add_layer_options, add_model_options, layer_choice, number, whole_number
+from hf_gar.cli.options import (
+    add_layer_options,
+    add_model_options,
+    chosen_model,
+    layer_choice,
+    number,
+    whole_number,
+)
 
 SOME_NOT_EMBEDDED = 3
 NONE_EMBEDDED = 4
@@ -99,7 +106,7 @@ def run(options: argparse.Namespace) -> int:
         limit=options.limit,
     )
     embedder = AudioEmbedder(
-        options.model,
+        chosen_model(options),
         revision=options.revision,
         dtype=options.dtype,
         model_kwargs=model_kwargs,

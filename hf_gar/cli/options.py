@@ -5,6 +5,9 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from hf_gar.cli.messages import say
+from hf_gar.tiny import TINY
+
 
 def whole_number(minimum: int) -> Callable[[str], int]:
     """The type of an option that takes integers from `minimum` on: a mistake shows before libraries are loaded."""
@@ -44,7 +47,11 @@ def learning_rate(text: str) -> str:
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """Which model, on which device, in which precision."""
-    parser.add_argument("--model", required=True, metavar="DIR_OR_REPO", help="a folder, or a name on the Hub")
+    parser.add_argument(
+        "--model",
+        metavar="DIR_OR_REPO",
+        help=f"a folder, or a name on the Hub (default: {TINY}, which comes with this package)",
+    )
     parser.add_argument("--revision", help="of the model on the Hub: a branch, tag or commit")
     parser.add_argument(
         "--device", nargs="+", help="as in PyTorch, one process for each (default: every GPU, or the processor)"
@@ -55,6 +62,18 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="of the model; auto, the default, is bfloat16 where the device has it natively, else float32",
     )
+
+
+def chosen_model(options: argparse.Namespace) -> str:
+    """The model that is asked for, or the one that comes with this package."""
+    if options.model is not None:
+        return options.model
+    if not options.quiet:
+        say(
+            f"using {TINY}, the small network of this package. The official ones: hf-gar export cnn14-fusion "
+            "--checkpoint official --output DIR, then --model DIR"
+        )
+    return TINY
 
 
 def add_visibility_options(parser: argparse.ArgumentParser, kind: str) -> None:
@@ -129,7 +148,7 @@ def evaluation_options(options: argparse.Namespace) -> dict[str, Any]:
     from hf_gar.hub.load import find_repository
 
     return {
-        "model": find_repository(options.model, options.revision),
+        "model": find_repository(chosen_model(options), options.revision),
         "data": open_task_of(options),
         "output": options.output,
         "learning_rate": options.learning_rate,

@@ -6,6 +6,7 @@ import datasets
 
 from hf_gar.embedding.embedder import AudioEmbedder
 from hf_gar.errors import HfGarError
+from hf_gar.tiny import TINY
 
 TEXT = (datasets.Value("string"), datasets.Value("large_string"))
 # What an embedder may add.
@@ -14,7 +15,7 @@ ADDED_COLUMNS = {"embedding", "duration_s", "frame_embeddings", "frame_times", "
 
 def embed_dataset(
     dataset: datasets.Dataset,
-    model: Any,
+    model: Any = TINY,
     feature_extractor: Any = None,
     *,
     map_batch_size: int = 16,
@@ -25,7 +26,7 @@ def embed_dataset(
 
     Args:
         dataset: Its recordings may be an `Audio` column, paths, bytes or waveforms.
-        model: A model repository (a folder, or a name on the Hub), or a model.
+        model: As of `AudioEmbedder`.
         feature_extractor: Where `model` is a model: its feature extractor.
         map_batch_size: How many rows are read, embedded and written at a time: the `batch_size` of `datasets.map`.
         audio_column: The column with the recordings; by default the first `Audio` column, or "audio".

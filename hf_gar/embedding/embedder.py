@@ -17,6 +17,7 @@ from hf_gar.errors import HfGarError
 from hf_gar.hub.load import Repository, find_repository
 from hf_gar.models import FusionFeatureExtractor, FusionModel
 from hf_gar.models.audio_loading import AudioError, check_embedding
+from hf_gar.tiny import TINY
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 AUTO = "auto"
@@ -65,8 +66,9 @@ class AudioEmbedder:
     ```
 
     Args:
-        model: A model repository (a folder, a name on the Hub, or what `find_repository` found), or a model, which is
-            put into evaluation mode and moved to the device.
+        model: A model repository (a folder, a name on the Hub, or what `find_repository` found; by default the small
+            network that comes with this package), or a model, which is put into evaluation mode and moved to the
+            device.
         feature_extractor: Where `model` is a model: its feature extractor, which takes over the model's `max_length`.
         revision: A branch, tag or commit, for a name on the Hub.
         device: As in PyTorch; by default a GPU where there is one.
@@ -87,7 +89,7 @@ class AudioEmbedder:
 
     def __init__(
         self,
-        model: str | Path | Repository | FusionModel,
+        model: str | Path | Repository | FusionModel = TINY,
         feature_extractor: FusionFeatureExtractor | None = None,
         *,
         revision: str | None = None,

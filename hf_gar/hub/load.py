@@ -19,6 +19,7 @@ from hf_gar.models import FusionConfig, FusionFeatureExtractor, FusionForAudioCl
 from hf_gar.models.modeling_fusion import CLASSIFIER_WEIGHTS
 from hf_gar.quiet import quiet_libraries
 from hf_gar.registry import MODELS, ModelSpec
+from hf_gar.tiny import FOLDER, TINY
 
 CONFIG_FILE = "config.json"
 FEATURE_EXTRACTOR_FILE = "preprocessor_config.json"
@@ -137,10 +138,12 @@ def loading(what: str) -> Iterator[None]:
 
 
 def find_repository(name: str | Path | Repository, revision: str | None = None) -> Repository:
-    """Find a model repository: a folder, or one on the Hub, of which the configuration and weights are fetched.
+    """Find a model repository: a folder, one on the Hub, of which the configuration and weights are fetched, or the
+    one that comes with this package.
 
     Args:
-        name: The folder's path, or "organisation/name"; a repository that was found already is returned as it is.
+        name: The folder's path, "organisation/name", or "cnn14-fusion-tiny"; a repository that was found already is
+            returned as it is.
         revision: A branch, tag or commit on the Hub.
 
     Raises:
@@ -151,6 +154,8 @@ def find_repository(name: str | Path | Repository, revision: str | None = None) 
             raise ValueError(f"{name.name} was found at the revision {name.revision}, not {revision!r}.")
         return name
     folder, commit = Path(name), None
+    if str(name) == TINY and not folder.is_dir():
+        folder = FOLDER
     if not folder.is_dir():
         folder = fetch_from_hub(str(name), FILES, revision)
         commit = folder.name

@@ -18,19 +18,19 @@ CLASSIFICATION_PIPELINE = {
         "type": "audio",
     }
 }
-# What a classifier takes over from the class of its backbone, beside its `config_class`.
-OF_THE_BACKBONE = (
-    "_no_split_modules",
-    "supports_gradient_checkpointing",
-    "_supports_sdpa",
-    "_supports_flash_attn",
-    "_supports_flex_attn",
-    "_supports_attention_backend",
-)
+MOMENTUM = 0.1  # the share of a batch in the running statistics
+
+
+class ClassifierError(ValueError, RuntimeError):
+    """The classifier that is stored is not the configuration's; where sizes differ, transformers has a RuntimeError."""
 
 
 class Standardization(nn.BatchNorm1d):
-    """Batch normalisation without weights: embeddings (batch, D) by the training clips' mean and variance."""
+    """Batch normalisation without weights: embeddings (batch, D) by the training clips' mean and variance.
+
+    The first batches are averaged, so that few are enough: with a momentum from the start, much of what the statistics
+    begin with, 0 and 1, would remain.
+    """
 
     def __init__(self, size: int):
         super().__init__(size, affine=False)
@@ -38,6 +38,9 @@ class Standardization(nn.BatchNorm1d):
     def forward(self, embeddings: torch.Tensor) -> torch.Tensor:
         if self.training and len(embeddings) == 1:  # which has no variance
             return nn.functional.batch_norm(embeddings, self.running_mean, self.running_var, eps=self.eps)
+        if self.training:
+            assert self.num_batches_tracked is not None
+            self.momentum = max(MOMENTUM, 1 / (1 + int(self.num_batches_tracked)))
         return super().forward(embeddings)
 
 
@@ -54,8 +57,6 @@ class FusionForAudioClassification(FusionPreTrainedModel):
         backbone_class = vars(cls).get("backbone_class")
         if backbone_class is not None:
             cls.config_class = backbone_class.config_class
-            for name in OF_THE_BACKBONE:
-                setattr(cls, name, getattr(backbone_class, name))
             backbone_class.classifier_class = cls
         super().__init_subclass__(**kwargs)
 
@@ -71,8 +72,6 @@ class FusionForAudioClassification(FusionPreTrainedModel):
         else:
             self.classifier_norm = nn.Identity()
         self.classifier = nn.Linear(size, config.num_labels)
-        # Transformers 5 takes it from the backbone.
-        self._keys_to_ignore_on_load_unexpected = self.backbone._keys_to_ignore_on_load_unexpected
         self.post_init()
 
     @classmethod
@@ -87,8 +86,8 @@ class FusionForAudioClassification(FusionPreTrainedModel):
         """Load a classifier, as in transformers; where there is none in a repository, it is new, with a warning.
 
         Raises:
-            ValueError: A weight of the backbone will not do, as in `FusionPreTrainedModel.from_pretrained`, or the
-                classifier is of another size than the labels, without `ignore_mismatched_sizes`.
+            ValueError: A weight will not do, as in `FusionPreTrainedModel.from_pretrained`.
+            ClassifierError: The classifier is another one than the configuration's, without `ignore_mismatched_sizes`.
         """
         model, info = super().from_pretrained(
             pretrained_model_name_or_path,
@@ -102,14 +101,17 @@ class FusionForAudioClassification(FusionPreTrainedModel):
         return (model, info) if output_loading_info else model
 
     def _require_whole_classifier(self, info: dict) -> None:
-        """Raise a ValueError where `info` on what was loaded says that only some of the classifier's weights fit."""
-        missing, mismatched = set(info["missing_keys"]), sorted(info["mismatched_keys"])
-        problems = [f"{name} {tuple(stored)}, expected {tuple(size)}" for name, stored, size in mismatched]
-        if missing != {name for name in self.state_dict() if not name.startswith("backbone.")}:  # not a new classifier
+        """Raise a ClassifierError where, by `info` on what was loaded, only some of the classifier's weights fit."""
+        weights = {name: weight for name, weight in self.state_dict().items() if not name.startswith("backbone.")}
+        missing = weights.keys() & info["missing_keys"]
+        # In transformers 5 with their shapes.
+        mismatched = sorted(each if isinstance(each, str) else each[0] for each in info["mismatched_keys"])
+        problems = [f"{name} has another shape than {tuple(weights[name].shape)}" for name in mismatched]
+        if missing != weights.keys():  # all of it is missing where it is new
             problems += [f"{name} is missing" for name in sorted(missing)]
         problems += [f"{name} is unknown" for name in sorted(info["unexpected_keys"])]
         if problems:
-            raise ValueError(
+            raise ClassifierError(
                 f"The classifier that is stored is not one of {self.config.num_labels} labels on the layers "
                 f"{list(self.backbone.config.fused_layers)} with classifier_norm={self.config.classifier_norm!r}: "
                 f"{'; '.join(problems)}. Load it with its own configuration; or pass ignore_mismatched_sizes=True to "

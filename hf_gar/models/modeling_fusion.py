@@ -141,8 +141,9 @@ class FusionModel(FusionPreTrainedModel):
 
     @classmethod
     def _load_pretrained_model(cls, model, *args, **kwargs):
-        ignored = model._keys_to_ignore_on_load_unexpected  # a list in transformers 4, a set in 5
-        model._keys_to_ignore_on_load_unexpected = type(ignored)([*ignored, CLASSIFIER_WEIGHTS])
+        ignored = model._keys_to_ignore_on_load_unexpected
+        kind = set if isinstance(ignored, set) else list  # a list in transformers 4, a set in 5
+        model._keys_to_ignore_on_load_unexpected = kind([*(ignored or ()), CLASSIFIER_WEIGHTS])
         return super()._load_pretrained_model(model, *args, **kwargs)
 
     def layer_outputs(self, input_features: torch.Tensor, lengths: torch.Tensor | None) -> LayerOutputs:

@@ -33,6 +33,11 @@ class RecordingPipeline(ChunkPipeline):
         super().__init__(*args, **kwargs)
         self.feature_extractor.match(self.model.config)
 
+    @property
+    def backbone(self) -> Any:
+        """The model that embeds: the one under a classifier, or the model itself, compiled or wrapped as it may be."""
+        return getattr(self.model, self.model.base_model_prefix, self.model)
+
     def __call__(self, inputs: Any, **kwargs: Any) -> Any:
         """Process one recording or several.
 
@@ -85,11 +90,10 @@ class RecordingPipeline(ChunkPipeline):
         rest = {name: model_inputs.pop(name) for name in list(model_inputs) if name not in names}
         own = rest.pop("own_frames")
         bounds = [own] if isinstance(own, tuple) else own  # a single chunk, or a batch of them
-        backbone = self.model.base_model
-        outputs = backbone(**model_inputs)
+        outputs = self.backbone(**model_inputs)
         own_frames = span_mask(bounds, outputs.frame_mask)
         return {
-            "summaries": backbone.pooling.summarize(outputs.last_hidden_state, outputs.pooler_output, own_frames),
+            "summaries": self.backbone.pooling.summarize(outputs.last_hidden_state, outputs.pooler_output, own_frames),
             "num_frames": own_frames.sum(1),
             "frames": [
                 outputs.last_hidden_state[index, first:stop].float() if with_frames else None
@@ -107,7 +111,7 @@ class RecordingPipeline(ChunkPipeline):
         summaries = torch.cat([chunk["summaries"] for chunk in chunks]).to(self.device)
         num_frames = torch.cat([chunk["num_frames"] for chunk in chunks]).to(self.device)
         with torch.inference_mode():
-            clip = self.model.base_model.pooling.merge(summaries, num_frames).float()
+            clip = self.backbone.pooling.merge(summaries, num_frames).float()
         check_embedding(clip.cpu().numpy(), chunks[0]["name"])
         return clip
 

@@ -1,4 +1,4 @@
-"""transformers' own common tests over the models, over heads on them, and over the feature extractors.
+"""transformers' own common tests over the models, over their classifiers, and over the feature extractors.
 
 Run with `pytest -m slow tests/models/test_transformers_common.py`; it takes pip and the package index. The wheel of
 transformers has no tests, but its source distribution has those that its models share. What does not apply to a model
@@ -24,14 +24,9 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from torch import nn
-from transformers.modeling_outputs import SequenceClassifierOutput
-from transformers.utils import can_return_tuple
 
 from hf_gar import register
 from hf_gar.models import modeling_fusion
-from hf_gar.models.modeling_ast_fusion import ASTFusionPreTrainedModel
-from hf_gar.models.modeling_fusion import FusionPreTrainedModel
 from hf_gar.registry import MODELS
 from tests.conftest import TINY
 
@@ -73,7 +68,7 @@ EXPECTED_FAILURES = [
             "convolutions are loaded channels-last, which is faster"),
     Failure(BOTH, CONVOLUTIONAL, "test_model_get_set_embeddings", "NotImplementedError: `get_input_emb", NO_TOKENS),
     Failure(BOTH, (AST,), "test_model_get_set_embeddings", "AssertionError: Conv2d(1, 24, ", NO_TOKENS),
-    Failure(MODEL, (AST,), SDPA_TEST, *NO_ATTENTIONS),
+    Failure(BOTH, (AST,), SDPA_TEST, *NO_ATTENTIONS),
     Failure(HEAD, (AST,), "test_model_outputs_equivalence", *NO_ATTENTIONS),
     Failure(MODEL, EVERY, "test_model_outputs_equivalence", TWO_BOOLS,
             "it subtracts all outputs; frame_mask is boolean, see test_positions_of_the_outputs"),
@@ -132,29 +127,6 @@ def test_what_transformers_tests_of_its_own_models(common_tests, model_type, cas
     assert passed
 
 
-def head_on(model_type: str) -> type[FusionPreTrainedModel]:
-    """A classifier as a user would write it."""
-    spec = MODELS[model_type]
-
-    class Classifier(ASTFusionPreTrainedModel if model_type == AST else FusionPreTrainedModel):
-        config_class = spec.config
-
-        def __init__(self, config):
-            super().__init__(config)
-            self.backbone = spec.model(config)
-            self.classifier = nn.Linear(config.embedding_size, config.num_labels)
-            self.post_init()
-
-        @can_return_tuple
-        def forward(self, input_features, attention_mask=None, labels=None, **options):
-            outputs = self.backbone(input_features, attention_mask, **options)
-            logits = self.classifier(outputs.pooler_output)
-            loss = None if labels is None else nn.functional.cross_entropy(logits, labels)
-            return SequenceClassifierOutput(loss, logits, outputs.hidden_states, outputs.attentions)
-
-    return Classifier
-
-
 class ModelTester:
     """What the common tests of models want to know, and call by these names."""
 
@@ -188,14 +160,14 @@ class ModelTester:
 
 def model_case(model_type: str, with_head: bool) -> type[unittest.TestCase]:
     common = importlib.import_module(f"{PACKAGE}.test_modeling_common")
-    spec, head = MODELS[model_type], head_on(model_type)
+    spec = MODELS[model_type]
     register()
     # By these, the common tests know a base model and a head for classification.
     common.MODEL_MAPPING_NAMES[model_type] = spec.model.__name__
-    common.MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES[model_type] = head.__name__
+    common.MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES[model_type] = spec.classifier.__name__
 
     class Case(common.ModelTesterMixin, unittest.TestCase):
-        all_model_classes = (head if with_head else spec.model,)
+        all_model_classes = (spec.classifier if with_head else spec.model,)
         has_attentions = spec.model.has_attentions
         test_resize_embeddings = False  # of text
         test_can_init_all_missing_weights_before_2023 = True  # runs the test

@@ -1,0 +1,1 @@
+"""What `scripts/train_tiny.py` is made of: material, training, choice of layers, evidence."""
