@@ -20,7 +20,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--organization", required=True, metavar="ORG", help="on the Hub, or a user")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="where the repositories are built")
-    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS), help="default: all")
+    official = [name for name, spec in MODELS.items() if spec.official_checkpoints]
+    parser.add_argument("--models", nargs="+", choices=official, default=official, help="default: all")
     parser.add_argument(
         "--checkpoints",
         type=Path,
@@ -48,8 +49,8 @@ def publish(model_type: str, options: argparse.Namespace) -> None:
     """Build a model's repository where it is not there yet, and push it."""
     folder = options.output / model_type
     if not folder.exists():
-        config = {"depth": MODELS[model_type].config(fusion_layers=None).depth} if options.all_layers else {}
-        export_repository(model_type, find_checkpoint(model_type, options.checkpoints), folder, **config)
+        checkpoint = find_checkpoint(model_type, options.checkpoints)
+        export_repository(model_type, checkpoint, folder, all_layers=options.all_layers)
     push = push_repository(
         folder,
         f"{options.organization}/{model_type}",

@@ -22,6 +22,7 @@ from hf_gar.hub.card import CARD_FILE, Origin, render_card
 from hf_gar.hub.load import find_repository
 from hf_gar.models import FusionFeatureExtractor, FusionForAudioClassification, FusionModel
 from hf_gar.registry import MODELS
+from tests import tiny_backbones
 from tests.golden import checkpoints
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -49,6 +50,10 @@ TINY: dict[str, tuple[dict, dict]] = {
     "cnn14-fusion": (
         {"channels": [4, 4, 8, 8, 8, 16], "num_mel_bins": 32, "depth": 7},
         {"feature_size": 32},
+    ),
+    "backbone-fusion": (
+        {"backbone_config": {"model_type": "wav2vec2", **tiny_backbones.LAYER}, "fusion_layers": [1, 3], "depth": 3},
+        {"frame_window": 1240, "frame_hop": 800},
     ),
 }
 
@@ -97,7 +102,13 @@ def relative_error(found: np.ndarray | torch.Tensor, expected: np.ndarray | torc
     return float(np.abs(found - expected).max() / np.abs(expected).max())
 
 
-@pytest.fixture(params=sorted(TINY), scope="session")
+# It passes the tests of all models, but has its own, of more kinds of networks, which run by default.
+MODEL_TYPES = [
+    pytest.param(name, marks=pytest.mark.slow) if name == "backbone-fusion" else name for name in sorted(TINY)
+]
+
+
+@pytest.fixture(params=MODEL_TYPES, scope="session")
 def model_type(request) -> str:
     return request.param
 

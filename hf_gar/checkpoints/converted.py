@@ -51,10 +51,11 @@ class ConvertedClassifier:
 class ConvertedCheckpoint:
     """Weights under our names, with the arguments of the configuration and the feature extractor that go with them.
 
-    `classifier` is the checkpoint's own, where it has one.
+    `classifier` is the checkpoint's own, where it has one; `dropped` is what else it had, which is not in `state_dict`.
     """
 
     state_dict: dict[str, torch.Tensor]
     config: dict[str, Any] = field(default_factory=dict)
     feature_extractor: dict[str, Any] = field(default_factory=dict)
     classifier: ConvertedClassifier | None = None
+    dropped: Sequence[str] = ()

@@ -16,7 +16,15 @@ from hf_gar.quiet import quiet_libraries
 from hf_gar.registry.spec import OfficialCheckpoint
 
 # What is read of a model on the Hub that transformers wrote.
-TRANSFORMERS_FILES = ["config.json", "preprocessor_config.json", "model.safetensors"]
+TRANSFORMERS_FILES = [
+    "README.md",
+    "config.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "model.safetensors",
+    "model-*.safetensors",
+    "model.safetensors.index.json",
+]
 REPOSITORY_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 SHA256 = re.compile("[0-9a-f]{64}")
 SHA1 = re.compile("[0-9a-f]{40}")

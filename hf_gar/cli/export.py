@@ -13,7 +13,10 @@ def add_command(commands: Any) -> None:
     parser.set_defaults(run=run)
     parser.add_argument("model_type", choices=list(MODELS))
     parser.add_argument(
-        "--checkpoint", required=True, metavar="official|FILE|REPO", help="download it, or read this file or AST model"
+        "--checkpoint",
+        required=True,
+        metavar="official|FILE|REPO",
+        help="download it, or read this file, or this AST or backbone of transformers",
     )
     parser.add_argument("--output", required=True, metavar="DIR", help="the folder to write, new or empty")
     parser.add_argument(
@@ -34,16 +37,14 @@ def run(options: argparse.Namespace) -> int:
     from hf_gar.hub.export import export_repository
     from hf_gar.hub.load import find_repository
 
-    config = layer_choice(options)
-    if options.all_layers:
-        config["depth"] = MODELS[options.model_type].config(fusion_layers=None).depth
     folder = export_repository(
         options.model_type,
         options.checkpoint,
         options.output,
         sampling_rate=options.sampling_rate,
         with_classifier=options.with_classifier,
-        **config,
+        all_layers=options.all_layers,
+        **layer_choice(options),
     )
     origin = read_origin(folder)
     assert origin is not None  # the export has written it
@@ -51,8 +52,12 @@ def run(options: argparse.Namespace) -> int:
     print(f"{folder} is a complete {options.model_type} repository.")
     if origin.is_official:
         print(f"Its weights are those of the official checkpoint, {source}.")
+    elif origin.base_model:
+        print(f"Its weights are those of {origin.base_model} at {origin.revision}, {source}.")
     else:
         print(f"Its weights are from {source}, which is not known to be the official checkpoint.")
+    if origin.dropped:
+        print(f"Not in it: {', '.join(origin.dropped)}.")
     repository = find_repository(folder)
     if repository.has_classifier:
         print(f"It has the checkpoint's classifier of {repository.load_config().num_labels} labels.")

@@ -71,7 +71,7 @@ class LengthBuckets:
     def add(self, chunk: LoadedChunk) -> None:
         """Take a chunk, and embed those of like length where they make a batch."""
         length = self._input_length(chunk)
-        alike = self._waiting[int(math.log(length) / math.log(LENGTH_RATIO))]
+        alike = self._waiting[self.length_class(length)]
         if self._is_full(alike, chunk):
             self._embed(alike)
         alike.append(chunk)
@@ -107,6 +107,10 @@ class LengthBuckets:
             frames=torch.cat(frames).numpy() if frames else None,
             frame_times=self.feature_extractor.frame_times(int(num_frames.sum())) if frames else None,
         )
+
+    def length_class(self, length: int) -> int:
+        """Inputs of one class may be in a batch, which a network that is not safe under padding runs by length."""
+        return int(math.log(length) / math.log(LENGTH_RATIO)) if self.model.config.is_padding_safe else length
 
     def _input_length(self, chunk: LoadedChunk) -> int:
         """The spectrogram frames that pass through the model for a chunk."""

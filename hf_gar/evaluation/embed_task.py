@@ -73,7 +73,8 @@ def embed_task(
     model_kwargs, options = dict(model_kwargs or {}), options or EmbeddingOptions()
     extractor = repository.load_feature_extractor()
     seconds = data.task.seconds
-    if seconds is not None and extractor.max_length is not None and "max_length" not in model_kwargs:
+    takes_other_lengths = "max_length" in repository.spec.config.checked_fields
+    if seconds is not None and takes_other_lengths and "max_length" not in model_kwargs:
         model_kwargs["max_length"] = mel_frames(seconds, extractor)
     crop = None if seconds is None else Crop(seconds)
     embedder = AudioEmbedder(

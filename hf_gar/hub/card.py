@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
@@ -33,6 +33,10 @@ class Origin:
         is_official: Whether it is the published one.
         weights_sha256: The digest of the repository's `model.safetensors`.
         hf_gar: The version that made it.
+        base_model: The name of the model on the Hub that the checkpoint is of, where it came from there.
+        revision: Its commit.
+        license: What the checkpoint's own card says, as on the Hub.
+        dropped: Parts of the checkpoint that are not in the repository.
     """
 
     checkpoint: str
@@ -40,6 +44,10 @@ class Origin:
     is_official: bool
     weights_sha256: str
     hf_gar: str = version("hf_gar")
+    base_model: str | None = None
+    revision: str | None = None
+    license: str | None = None
+    dropped: list[str] = field(default_factory=list)
 
 
 def placeholder_repo_id(model_type: str) -> str:
@@ -73,14 +81,15 @@ def render_card(
     spec = MODELS[config.model_type]
     source = spec.find_official(feature_extractor.sampling_rate)
     layers = format_layers(config.layer_choice or ())
-    title = f"{spec.network}-Fusion {layers}" if layers else spec.network
+    network = config.network_name or spec.network
+    title = f"{network}-Fusion {layers}" if layers else network
     data = ModelCardData(
         model_name=title if results else None,  # the name of its entry in the model index
         eval_results=list(results) or None,
         library_name="transformers",
         pipeline_tag="feature-extraction",
-        license=source.license if source and origin.is_official else None,
-        base_model=source.file_name if source and source.is_on_hub and origin.is_official else None,
+        license=source.license if source and origin.is_official else origin.license,
+        base_model=source.file_name if source and source.is_on_hub and origin.is_official else origin.base_model,
         datasets=list(source.datasets) if source else None,
         tags=[
             "audio",
@@ -91,7 +100,7 @@ def render_card(
             "custom_code",
         ],
     )
-    setattr(data, ORIGIN, asdict(origin))
+    setattr(data, ORIGIN, {name: value for name, value in asdict(origin).items() if value not in (None, [])})
     measured = {result.dataset_name: str(result.metric_value) for result in results}
     labels = [config.id2label[index] for index in range(config.num_labels)] if has_classifier else []
     held_layers = [layer for layer in config.valid_layers if layer <= config.depth]
@@ -106,7 +115,7 @@ def render_card(
         source=source,
         layers=layers,
         example_layers=sorted({held_layers[0], held_layers[-1]}),
-        network=spec.network,
+        network=network,
         paper=spec.paper,
         paper_layers=format_layers(spec.paper.fusion_layers) if spec.paper else "",
         paper_tasks=PAPER_TASKS if spec.paper else {},

@@ -1,10 +1,13 @@
 """Make a model repository of a checkpoint."""
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import ModelCard
 
+from hf_gar.checkpoints.backbone import weight_files
 from hf_gar.checkpoints.converted import ConvertedCheckpoint, ConvertedClassifier
 from hf_gar.checkpoints.download import (
     REPOSITORY_NAME,
@@ -18,7 +21,7 @@ from hf_gar.checkpoints.reading import CHECKPOINT_SUFFIXES
 from hf_gar.errors import HfGarError
 from hf_gar.files import require_new_folder, whole_folder
 from hf_gar.hub.card import CARD_FILE, Origin, printable, render_card
-from hf_gar.hub.load import find_repository, loading
+from hf_gar.hub.load import find_repository, joint_digest, loading
 from hf_gar.models import FusionConfig, FusionPreTrainedModel
 from hf_gar.quiet import quiet_libraries
 from hf_gar.registry import MODELS, ModelSpec
@@ -33,19 +36,21 @@ def export_repository(
     output: str | Path,
     sampling_rate: int | None = None,
     with_classifier: bool | None = None,
+    all_layers: bool = False,
     **config: Any,
 ) -> Path:
     """Write a folder that is a complete model repository: configuration, weights, code and card.
 
     Args:
         model_type: As in `hf_gar.registry.MODELS`, for example "cnn14-fusion".
-        checkpoint: A checkpoint file, or "official" to download the published one; for AST also a folder, or the name
-            of a model on the Hub, that transformers wrote.
+        checkpoint: A checkpoint file, or "official" to download the published one; for AST also, and for
+            BackboneFusion, a folder, or the name of a model on the Hub, that transformers wrote.
         output: The folder to write, which must not hold anything yet.
         sampling_rate: The rate of the network, in Hz, where there are several; by default that of the file, or
             that of the model's first official one.
         with_classifier: Whether to write the checkpoint's own classifier, too, with the layers that it needs; by
             default where it has one, unless the layers that `config` chooses do not reach as far.
+        all_layers: Keep the weights of every layer, not only up to the deepest one that is used.
         config: Fields of the model's configuration, such as `fusion_layers` and `depth`.
 
     Returns:
@@ -60,6 +65,8 @@ def export_repository(
     require_new_folder(output)
     path = _find_checkpoint(spec, checkpoint, sampling_rate)
     converted: ConvertedCheckpoint = spec.convert(path)
+    if all_layers:
+        config["depth"] = spec.config(**{**converted.config, "fusion_layers": None}).depth
     classifier = _choose_classifier(spec, converted, with_classifier, path, config)
     model_config = spec.config(**{**converted.config, **config})
     if classifier is not None:
@@ -74,17 +81,18 @@ def export_repository(
     feature_extractor.match(model_config)
     with loading(f"{path}, as a {model_type},"):
         model = _build_model(spec, model_config, converted.state_dict, classifier)
-    weights = path / "model.safetensors" if path.is_dir() else path
-    digest = file_digest(weights, "sha256")
+    weights = weight_files(path) if path.is_dir() else [path]
     source = spec.find_official(feature_extractor.sampling_rate)
     with whole_folder(output) as folder, quiet_libraries():
         model.save_pretrained(folder)
         feature_extractor.save_pretrained(folder)
         origin = Origin(
-            checkpoint=printable(weights.name),
-            checkpoint_sha256=digest,
+            checkpoint=printable(weights[0].name),
+            checkpoint_sha256=joint_digest([file_digest(file, "sha256") for file in weights]),
             is_official=_is_official(checkpoint, path, source),
             weights_sha256=find_repository(folder).weights_sha256,
+            dropped=list(converted.dropped),
+            **_describe_source(checkpoint, path),
         )
         render_card(model.config, feature_extractor, origin, classifier is not None).save(folder / CARD_FILE)
         for file in folder.iterdir():
@@ -140,3 +148,16 @@ def _is_official(checkpoint: str | Path, path: Path, source: OfficialCheckpoint 
     if source.is_on_hub:
         return str(checkpoint) == source.file_name and not Path(checkpoint).exists()
     return wrong_digest(path, source) is None
+
+
+def _describe_source(checkpoint: str | Path, path: Path) -> dict[str, str]:
+    """Of a checkpoint that is a repository of transformers: its name and commit on the Hub, and its licence."""
+    described = {}
+    # Where it was fetched, the folder is named by its commit.
+    if checkpoint != OFFICIAL and path.is_dir() and not Path(checkpoint).exists():
+        described = {"base_model": str(checkpoint), "revision": path.name}
+    if (path / CARD_FILE).is_file():
+        with contextlib.suppress(ValueError):  # a card without metadata, or with damaged ones
+            found = ModelCard.load(path / CARD_FILE).data.license
+            described |= {"license": found} if isinstance(found, str) else {}
+    return described

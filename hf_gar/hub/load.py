@@ -165,9 +165,13 @@ def find_repository(name: str | Path | Repository, revision: str | None = None) 
     weights = sorted(folder.glob("*.safetensors"))
     if not weights:
         raise HfGarError(f"{name} has no weights (model.safetensors). Export or download the repository again.")
-    digests = "".join(_weights_digest(path, was_fetched=commit is not None) for path in weights)
-    digest = digests if len(weights) == 1 else hashlib.sha256(digests.encode()).hexdigest()
+    digest = joint_digest([_weights_digest(path, was_fetched=commit is not None) for path in weights])
     return Repository(str(name), commit, folder, digest, spec)
+
+
+def joint_digest(digests: list[str]) -> str:
+    """The digest of one file, or one for several, of their sha256."""
+    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
 def _weights_digest(path: Path, was_fetched: bool) -> str:

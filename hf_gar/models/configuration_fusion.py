@@ -72,7 +72,7 @@ HOP_LENGTH = Field(1, 16_384)
 class CheckedFields:
     """Mixed into what is read from a file, so that its fields are checked whenever they are set."""
 
-    checked_fields: ClassVar[dict[str, Field | Choice]] = {}  # by name
+    checked_fields: ClassVar[dict[str, Any]] = {}  # by name: a Field, a Choice, or what else checks a value
 
     def __setattr__(self, name: str, value: Any) -> None:
         field = self.checked_fields.get(name)
@@ -204,6 +204,21 @@ class FusionConfig(CheckedFields, PretrainedConfig):
     def layer_sizes(self) -> dict[int, int]:
         """The dimension of each layer's frame embeddings, that of the unfused one included."""
         raise NotImplementedError(f"{type(self).__name__} has to define layer_sizes.")
+
+    @property
+    def network_name(self) -> str | None:
+        """What the network is called, where a model takes several."""
+        return None
+
+    @property
+    def is_padding_safe(self) -> bool:
+        """Whether clips of other lengths may pass through the network in a batch, padded."""
+        return True
+
+    @property
+    def feature_size(self) -> int:
+        """The size of a time step of the network's input: by default, the mel bins."""
+        return self.num_mel_bins
 
     @property
     def fused_layers(self) -> tuple[int, ...]:

@@ -7,17 +7,18 @@ from .audio_integrity import DamageError  # noqa: F401
 from .audio_loading import AudioError  # noqa: F401
 from .configuration_ast_fusion import MAX_LENGTH, PATCH_SIZE, PATCH_STRIDE, ASTFusionConfig, count_patches, patches
 from .configuration_fusion import Field
-from .feature_extraction_fusion import FusionFeatureExtractor
+from .feature_extraction_fusion import FusionFeatureExtractor  # noqa: F401
+from .feature_extraction_log_mel import LogMelFeatureExtractor
 from .fusion import resolve_fusion_layers  # noqa: F401
 from .log_mel import kaldi_filter_bank
 
 
-class ASTFusionFeatureExtractor(FusionFeatureExtractor):
+class ASTFusionFeatureExtractor(LogMelFeatureExtractor):
     """AST's Kaldi filter banks, padded with zeros to `max_length` and normalised by (x - mean) / (2 std).
 
     Args:
         feature_size, sampling_rate, n_fft, win_length, hop_length, frequency_min, frequency_max: As in
-            `FusionFeatureExtractor`.
+            `LogMelFeatureExtractor`.
         max_length: The length to pad to, in spectrogram frames: the model's.
         mean: Of the filter banks, by default AudioSet's. The paper's evaluation takes each task's own, which
             `hf_gar.measure_normalization` measures.
@@ -29,7 +30,7 @@ class ASTFusionFeatureExtractor(FusionFeatureExtractor):
     mel_frames_in_frame = PATCH_SIZE
     max_length: int
     is_normalized_by_statistics = True
-    checked_fields = FusionFeatureExtractor.checked_fields | {
+    checked_fields = LogMelFeatureExtractor.checked_fields | {
         "feature_size": ASTFusionConfig.checked_fields["num_mel_bins"],
         "max_length": MAX_LENGTH,
         "mean": Field(-1000, 1000, is_whole=False),

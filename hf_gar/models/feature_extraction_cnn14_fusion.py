@@ -7,15 +7,16 @@ from .audio_integrity import DamageError  # noqa: F401
 from .audio_loading import AudioError  # noqa: F401
 from .configuration_cnn14_fusion import MEL_FRAMES_PER_FRAME, Cnn14FusionConfig
 from .configuration_fusion import FusionConfig  # noqa: F401
-from .feature_extraction_fusion import FusionFeatureExtractor
+from .feature_extraction_fusion import FusionFeatureExtractor  # noqa: F401
+from .feature_extraction_log_mel import LogMelFeatureExtractor
 from .fusion import resolve_fusion_layers  # noqa: F401
 from .log_mel import cnn14_log_mel
 
 
-class Cnn14FusionFeatureExtractor(FusionFeatureExtractor):
+class Cnn14FusionFeatureExtractor(LogMelFeatureExtractor):
     """CNN14's log-mel spectrograms, in dB.
 
-    The arguments are `FusionFeatureExtractor`'s; by default those of the 16 kHz network.
+    The arguments are `LogMelFeatureExtractor`'s; by default those of the 16 kHz network.
     """
 
     model_type = Cnn14FusionConfig.model_type

@@ -1,4 +1,4 @@
-"""What the feature extractors of the three fusion models share: checks, spectrograms, padding, frame times."""
+"""What the feature extractors of all fusion models share: checks of waveforms, padding, frame times."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,72 +18,50 @@ from .configuration_fusion import (
     FusionConfig,
     refuse_replacements,
 )
-from .log_mel import FrontEnd, one_thread
 
 logger = logging.get_logger(__name__)
 
 # What the models rely on: a clip's own frames come first in a batch, and its mask says which they are.
 FIXED_FIELDS = {"padding_side": "right", "return_attention_mask": True}
-FREQUENCY = Field(0, 500_000, is_whole=False)  # in Hz
 
 
 class FusionFeatureExtractor(CheckedFields, SequenceFeatureExtractor):
-    """Base of the fusion models' feature extractors: waveforms in, log-mel spectrograms and their mask out.
+    """Base of the fusion models' feature extractors: waveforms in, the network's inputs and their mask out.
 
-    A subclass computes the spectrograms in `log_mel`, and tells what of a recording its network needs. Its fields are
-    checked like those of a `FusionConfig`.
+    A subclass computes the inputs in `spectrograms`, and tells what of a recording its network needs. Its fields are
+    checked like those of a `FusionConfig`. The time steps of an input are mel frames, unless `steps` says otherwise.
 
     Args:
-        feature_size: The number of mel bins.
+        feature_size: The size of a time step of the inputs: the number of mel bins.
         sampling_rate: In Hz.
-        n_fft: The length of the Fourier transform, in samples.
-        win_length: The length of a spectrogram frame, in samples.
-        hop_length: From one spectrogram frame to the next, in samples.
-        frequency_min: The lower edge of the mel filters, in Hz.
-        frequency_max: The upper edge of the mel filters, in Hz.
         padding_value: The value after the end of the shorter clips of a batch.
 
     Raises:
         ValueError: A field is none that a front end could have, or is another class's.
     """
 
-    # Of the model that the spectrograms are for.
+    # Of the model that the inputs are for.
     model_type: str
     checked_fields = {
         "feature_size": Field(1, MAX_MEL_BINS),
         "sampling_rate": SAMPLING_RATE,
-        "n_fft": Field(16, 16_384),
-        "win_length": Field(16, 16_384),
         "hop_length": HOP_LENGTH,
-        "frequency_min": FREQUENCY,
-        "frequency_max": FREQUENCY,
         "padding_value": Field(-1e6, 1e6, is_whole=False),
     }
     model_input_names = ["input_features", "attention_mask"]
     _auto_class = "AutoFeatureExtractor"
 
-    # Where the network has an input of a fixed length: that length, in mel frames.
+    # From one time step of the inputs to the next, in samples; and what the time steps are called.
+    hop_length: int
+    steps = "mel frames"
+    # Where the network has an input of a fixed length: that length, in time steps.
     max_length: int | None = None
     # Whether spectrograms are normalised by the statistics of a dataset, (x - mean) / (2 std), its fields.
     is_normalized_by_statistics = False
-    # Of a frame embedding: the mel frames from one to the next, and those that it is made of.
-    mel_frames_per_frame: int
-    mel_frames_in_frame: int
     # For recordings in chunks (see chunks.py), in frame embeddings.
     chunk_context_frames = 0
 
-    def __init__(
-        self,
-        feature_size: int,
-        sampling_rate: int,
-        n_fft: int,
-        win_length: int,
-        hop_length: int,
-        frequency_min: float,
-        frequency_max: float,
-        padding_value: float = 0.0,
-        **kwargs,
-    ):
+    def __init__(self, feature_size: int, sampling_rate: int, padding_value: float = 0.0, **kwargs):
         refuse_replacements(type(self), SequenceFeatureExtractor, kwargs)
         saved_by = kwargs.get("feature_extractor_type", type(self).__name__)
         if saved_by != type(self).__name__:
@@ -95,51 +73,21 @@ class FusionFeatureExtractor(CheckedFields, SequenceFeatureExtractor):
             if kwargs.get(name, value) != value:
                 raise ValueError(f"{name} has to be {value!r}, not {kwargs[name]!r}: the models rely on it.")
         super().__init__(feature_size, sampling_rate, padding_value, **kwargs)
-        self.n_fft = n_fft
-        self.win_length = win_length
-        self.hop_length = hop_length
-        self.frequency_min = frequency_min
-        self.frequency_max = frequency_max
-        self._check_front_end()
 
-    def _check_front_end(self) -> None:
-        """Raise a ValueError where fields do not fit each other; each alone is checked when it is set."""
-        if not self.hop_length <= self.win_length <= self.n_fft:
-            raise ValueError(
-                f"win_length={self.win_length} has to be from hop_length={self.hop_length} to n_fft={self.n_fft}."
-            )
-        if not self.frequency_min < self.frequency_max <= self.sampling_rate / 2:
-            raise ValueError(
-                f"frequency_max={self.frequency_max} has to be above frequency_min={self.frequency_min} and at most "
-                f"half of sampling_rate={self.sampling_rate}."
-            )
+    def inputs(self, waveforms: Sequence[np.ndarray]) -> dict[str, list[np.ndarray]]:
+        """What `pad` takes: the spectrograms, and the masks where they do not follow from the spectrograms' lengths."""
+        return {"input_features": self.spectrograms(waveforms)}
 
-    @property
-    def front_end(self) -> FrontEnd:
-        """The sizes of the front end."""
-        return FrontEnd(
-            sampling_rate=self.sampling_rate,
-            n_fft=self.n_fft,
-            win_length=self.win_length,
-            hop_length=self.hop_length,
-            num_mel_bins=self.feature_size,
-            frequency_min=self.frequency_min,
-            frequency_max=self.frequency_max,
-        )
-
-    def log_mel(self, waveform: torch.Tensor) -> torch.Tensor:
-        """The spectrogram (time, mel) of a waveform (samples,) that is at least `minimum_samples` long."""
-        raise NotImplementedError(f"{type(self).__name__} has to define log_mel.")
+    def spectrograms(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """The network's input (time, feature) for each waveform (samples,), which is not empty and finite; nothing is
+        padded but waveforms that are shorter than the network takes.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has to define spectrograms.")
 
     @property
     def minimum_samples(self) -> int:
         """Shorter waveforms are padded with zeros to this length, the minimum that the network takes, in samples."""
         raise NotImplementedError(f"{type(self).__name__} has to define minimum_samples.")
-
-    @property
-    def first_mel_frame_centre(self) -> int:
-        """Where the first mel frame's window has its centre, in samples: half a window in, where nothing is padded."""
-        return self.win_length // 2
 
     @property
     def chunk_frames(self) -> int:
@@ -159,7 +107,12 @@ class FusionFeatureExtractor(CheckedFields, SequenceFeatureExtractor):
     @property
     def frame_samples(self) -> int:
         """From one frame embedding to the next, in samples."""
-        return self.mel_frames_per_frame * self.hop_length
+        raise NotImplementedError(f"{type(self).__name__} has to define frame_samples.")
+
+    @property
+    def first_frame_centre(self) -> float:
+        """Where what the first frame embedding is made of has its centre, in samples."""
+        raise NotImplementedError(f"{type(self).__name__} has to define first_frame_centre.")
 
     def num_frames(self, num_samples: int) -> int:
         """The number of frame embeddings of a recording of `num_samples` samples."""
@@ -167,8 +120,7 @@ class FusionFeatureExtractor(CheckedFields, SequenceFeatureExtractor):
 
     def frame_times(self, num_frames: int) -> np.ndarray:
         """The centre of each of a recording's first `num_frames` frame embeddings, in seconds, (frame,)."""
-        mel_frames = (self.mel_frames_in_frame - 1) / 2 + self.mel_frames_per_frame * np.arange(num_frames)
-        return (self.first_mel_frame_centre + mel_frames * self.hop_length) / self.sampling_rate
+        return (self.first_frame_centre + self.frame_samples * np.arange(num_frames)) / self.sampling_rate
 
     def match(self, config: FusionConfig) -> None:
         """Take over the input length that a model was loaded with.
@@ -180,7 +132,7 @@ class FusionFeatureExtractor(CheckedFields, SequenceFeatureExtractor):
             "model_type": (self.model_type, config.model_type),
             "sampling_rate": (self.sampling_rate, config.sampling_rate),
             "hop_length": (self.hop_length, config.hop_length),
-            "feature_size": (self.feature_size, config.num_mel_bins),
+            "feature_size": (self.feature_size, config.feature_size),
         }
         for name, (ours, models) in pairs.items():
             if ours != models:
@@ -188,19 +140,8 @@ class FusionFeatureExtractor(CheckedFields, SequenceFeatureExtractor):
                     f"The feature extractor has {name}={ours}, but its model takes {models}. Load both "
                     "from the same repository."
                 )
-        if self.max_length is not None:
+        if "max_length" in config.checked_fields:
             self.max_length = config.max_length
-
-    def spectrograms(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """The spectrogram (time, mel) of each waveform (samples,), which is not empty and finite; nothing is padded
-        but waveforms that are shorter than the network takes.
-        """
-        with one_thread():
-            return [self._spectrogram(waveform) for waveform in waveforms]
-
-    def _spectrogram(self, waveform: np.ndarray) -> np.ndarray:
-        shortfall = max(0, self.minimum_samples - len(waveform))
-        return self.log_mel(torch.from_numpy(np.pad(waveform, (0, shortfall)))).numpy()
 
     def __call__(
         self,
@@ -222,7 +163,7 @@ class FusionFeatureExtractor(CheckedFields, SequenceFeatureExtractor):
             padding, max_length, truncation, pad_to_multiple_of, return_attention_mask, return_tensors: As of `pad`.
 
         Returns:
-            `input_features` (batch, time, mel) and `attention_mask` (batch, time), 1 for a clip's own mel frames.
+            `input_features` (batch, time, feature) and `attention_mask` (batch, time), 1 for a clip's own time steps.
 
         Raises:
             ValueError: The rate is another one, or a waveform is empty, not finite, not mono, or too long.
@@ -241,7 +182,7 @@ class FusionFeatureExtractor(CheckedFields, SequenceFeatureExtractor):
         for waveform, name in waveforms:
             check_samples(waveform, name)
         return self.pad(
-            {"input_features": self.spectrograms([waveform for waveform, _ in waveforms])},
+            self.inputs([waveform for waveform, _ in waveforms]),
             padding=padding,
             max_length=max_length,
             truncation=truncation,
@@ -260,16 +201,16 @@ class FusionFeatureExtractor(CheckedFields, SequenceFeatureExtractor):
         return_attention_mask: bool | None = None,
         return_tensors: str | TensorType | None = None,
     ) -> BatchFeature:
-        """Bring spectrograms to one length, and tell in a mask which mel frames are a clip's own.
+        """Bring the inputs of clips to one length, and tell in a mask which time steps are a clip's own.
 
         Args:
-            processed_features: `input_features`, (time, mel) each, and what else there is of each clip, as a mapping of
-                lists or a list of mappings; an `attention_mask` that is there is kept.
+            processed_features: `input_features`, (time, feature) each, and what else there is of each clip, as a
+                mapping of lists or a list of mappings; an `attention_mask` that is there is kept.
             padding: As in transformers: True or "longest", "max_length", or False. Where the network has an input of a
                 fixed length, the first two are "max_length".
-            max_length: For padding and truncation, in mel frames; by default that of the network.
-            truncation: Cut spectrograms to `max_length`. Without it, longer ones are an error.
-            pad_to_multiple_of: Pad the time to a multiple of this many mel frames.
+            max_length: For padding and truncation, in time steps; by default that of the network.
+            truncation: Cut inputs to `max_length`. Without it, longer ones are an error.
+            pad_to_multiple_of: Pad the time to a multiple of this many time steps.
             return_attention_mask: Whether to return the mask; by default as the extractor is configured.
             return_tensors: "pt" or "np"; by default lists of arrays.
 
@@ -283,7 +224,7 @@ class FusionFeatureExtractor(CheckedFields, SequenceFeatureExtractor):
         max_length = self.max_length if max_length is None else max_length
         if truncation:
             if max_length is None:
-                raise ValueError("truncation=True cuts to a max_length in mel frames: pass it.")
+                raise ValueError(f"truncation=True cuts to a max_length in {self.steps}: pass it.")
             clips, masks = [clip[:max_length] for clip in clips], [mask[:max_length] for mask in masks]
         length = self._padded_length([len(clip) for clip in clips], padding, max_length, pad_to_multiple_of)
         if length is not None:
@@ -301,20 +242,20 @@ class FusionFeatureExtractor(CheckedFields, SequenceFeatureExtractor):
         max_length: int | None,
         pad_to_multiple_of: int | None,
     ) -> int | None:
-        """The length that spectrograms are padded to, in mel frames; None where they are left as they are."""
+        """The length that the inputs are padded to, in time steps; None where they are left as they are."""
         strategy = PaddingStrategy.LONGEST if padding is True else PaddingStrategy(padding or "do_not_pad")
         if strategy == PaddingStrategy.DO_NOT_PAD or not lengths:
             return None
         if strategy == PaddingStrategy.LONGEST and self.max_length is None:
             max_length = max(lengths)
         if max_length is None:
-            raise ValueError('padding="max_length" takes a max_length in mel frames: pass it.')
+            raise ValueError(f'padding="max_length" takes a max_length in {self.steps}: pass it.')
         for index, length in enumerate(lengths):
             if length > max_length:
                 clip = f"Clip {index} of the batch" if len(lengths) > 1 else "The clip"
                 seconds = max_length * self.hop_length / self.sampling_rate
                 raise AudioError(
-                    f"{clip} has {length} mel frames, more than max_length={max_length} ({seconds:g} s). "
+                    f"{clip} has {length} {self.steps}, more than max_length={max_length} ({seconds:g} s). "
                     "Embed it with the pipeline or hf_gar, which cut long recordings into chunks; or pass "
                     "truncation=True; or load model and feature extractor with a larger max_length."
                 )

@@ -7,13 +7,14 @@ from .audio_integrity import DamageError  # noqa: F401
 from .audio_loading import AudioError  # noqa: F401
 from .configuration_fusion import FusionConfig  # noqa: F401
 from .configuration_vggish_fusion import FRAMES_PER_PATCH, PATCH_MEL_FRAMES, VGGishFusionConfig
-from .feature_extraction_fusion import FusionFeatureExtractor
+from .feature_extraction_fusion import FusionFeatureExtractor  # noqa: F401
+from .feature_extraction_log_mel import LogMelFeatureExtractor
 from .fusion import resolve_fusion_layers  # noqa: F401
 from .log_mel import vggish_log_mel
 
 
-class VGGishFusionFeatureExtractor(FusionFeatureExtractor):
-    """VGGish's log-mel spectrograms. The arguments are `FusionFeatureExtractor`'s."""
+class VGGishFusionFeatureExtractor(LogMelFeatureExtractor):
+    """VGGish's log-mel spectrograms. The arguments are `LogMelFeatureExtractor`'s."""
 
     model_type = VGGishFusionConfig.model_type
     mel_frames_per_frame = mel_frames_in_frame = PATCH_MEL_FRAMES // FRAMES_PER_PATCH

@@ -115,10 +115,12 @@ class FramePooling(ClipPooling):
 
     Args:
         head: What follows in some unfused networks, a linear layer and ReLU.
+        with_maximum: Without, it is the mean alone.
     """
 
-    def __init__(self, head: torch.nn.Linear | None = None):
+    def __init__(self, head: torch.nn.Linear | None = None, with_maximum: bool = True):
         self.head = head
+        self.with_maximum = with_maximum
 
     def summarize(self, frames: torch.Tensor, clips: torch.Tensor | None, own_frames: torch.Tensor) -> torch.Tensor:
         """The maximum and the sum over each chunk's own frames, (chunk, 2, D)."""
@@ -128,7 +130,9 @@ class FramePooling(ClipPooling):
 
     def merge(self, summaries: torch.Tensor, num_frames: torch.Tensor) -> torch.Tensor:
         maximum, total = summaries.unbind(-2)
-        pooled = maximum.amax(-2) + total.sum(-2) / num_frames.sum(-1, keepdim=True)
+        pooled = total.sum(-2) / num_frames.sum(-1, keepdim=True)
+        if self.with_maximum:
+            pooled = maximum.amax(-2) + pooled
         return pooled if self.head is None else self.head(pooled.to(self.head.weight.dtype)).relu()
 
 

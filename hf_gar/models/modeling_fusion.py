@@ -81,6 +81,10 @@ class FusionPreTrainedModel(PreTrainedModel):
         config.check()
         super().__init__(config)
 
+    def stored_weights(self) -> Mapping[str, torch.Tensor]:
+        """The model's weights by the names that they are stored under."""
+        return self.state_dict()
+
     def save_pretrained(self, save_directory, **kwargs):
         """Save a repository, as in transformers, and name all the classes that load it."""
         classes = [getattr(type(self), name, None) for name in ("backbone_class", "classifier_class")]
@@ -193,7 +197,9 @@ class FusionModel(FusionPreTrainedModel):
         if output_attentions is None:
             output_attentions = self.config.output_attentions
         if output_attentions and not self.has_attentions:
-            raise ValueError(f"output_attentions=True, but {type(self).__name__} has no attention. Leave it out.")
+            raise ValueError(
+                f"output_attentions=True, but {type(self).__name__} has no attentions to return. Leave it out."
+            )
         lengths = self._lengths(input_features, attention_mask)
         options = {"output_attentions": True} if output_attentions else {}
         layers, clips, attentions = self.layer_outputs(input_features, lengths, **options)
@@ -222,10 +228,10 @@ class FusionModel(FusionPreTrainedModel):
 
     def _lengths(self, input_features: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor | None:
         """The clips' own mel frames, (batch,); None where no clip is known to be padded."""
-        if input_features.ndim != 3 or input_features.shape[2] != self.config.num_mel_bins:
+        if input_features.ndim != 3 or input_features.shape[2] != self.config.feature_size:
             raise ValueError(
                 f"input_features has the shape {tuple(input_features.shape)}, expected (batch, time, "
-                f"{self.config.num_mel_bins}), as the feature extractor makes it."
+                f"{self.config.feature_size}), as the feature extractor makes it."
             )
         batch, time, _ = input_features.shape
         if attention_mask is not None and attention_mask.shape != (batch, time):
@@ -257,7 +263,7 @@ def set_channels_last(model: PreTrainedModel) -> None:
             module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last)
 
 
-def require_weights_of(model: PreTrainedModel, stored: Mapping[str, torch.Tensor]) -> None:
+def require_weights_of(model: FusionPreTrainedModel, stored: Mapping[str, torch.Tensor]) -> None:
     """Raise a ValueError where stored weights are not a backbone's; only their shapes and types are looked at.
 
     Those under the prefix of a backbone are meant, where there are any: a repository with a head has others.
@@ -268,7 +274,7 @@ def require_weights_of(model: PreTrainedModel, stored: Mapping[str, torch.Tensor
     integers = [f"{name} {stored[name].dtype}" for name in of_classifier if stored[name].dtype not in STORED_TYPES]
     if any(name.startswith(prefix) for name in stored):
         stored = {name.removeprefix(prefix): weight for name, weight in stored.items() if name.startswith(prefix)}
-    expected = model.state_dict()
+    expected = model.stored_weights()
     beyond = "|".join(model._keys_to_ignore_on_load_unexpected or ["(?!)"])  # of layers that are not built, or none
     common = [name for name in expected if name in stored]
     problems = {

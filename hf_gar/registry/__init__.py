@@ -4,11 +4,12 @@
 """
 
 from hf_gar.registry.ast import AST
+from hf_gar.registry.backbone import BACKBONE
 from hf_gar.registry.cnn14 import CNN14
 from hf_gar.registry.spec import ModelSpec
 from hf_gar.registry.vggish import VGGISH
 
-MODELS: dict[str, ModelSpec] = {spec.model_type: spec for spec in (VGGISH, CNN14, AST)}
+MODELS: dict[str, ModelSpec] = {spec.model_type: spec for spec in (VGGISH, CNN14, AST, BACKBONE)}
 
 
 def register() -> None:

@@ -125,9 +125,11 @@ def test_frames_and_their_times(rows, repository, model, extractor):
 
 
 def test_a_model_and_an_extractor_that_do_not_go_together_are_refused(model, model_type):
-    classes = MODELS[model_type]
-    with pytest.raises(ValueError, match=r"feature extractor has feature_size=40, but its model takes 32"):
-        AudioEmbedder(model, classes.feature_extractor(feature_size=40))
+    fields, message = {"feature_size": 40}, "feature_size=40, but its model takes 32"
+    if model_type == "backbone-fusion":
+        fields, message = {"frame_window": 400}, "frame_window=400, but its model takes 1240"
+    with pytest.raises(ValueError, match=f"feature extractor has {message}"):
+        AudioEmbedder(model, MODELS[model_type].feature_extractor(**fields))
 
 
 def test_ast_of_another_length():

@@ -30,6 +30,7 @@ SHARED_FILES = {
     "config.json",
     "configuration_fusion.py",
     "feature_extraction_fusion.py",
+    "feature_extraction_log_mel.py",
     "fusion.py",
     "log_mel.py",
     "model.safetensors",

@@ -37,7 +37,7 @@ def inputs(extractor, clips):
 
 
 def own_network_layer(model_type: str) -> int:
-    return {"vggish-fusion": 21, "cnn14-fusion": 7, "ast-fusion": 3}[model_type]
+    return {"vggish-fusion": 21, "cnn14-fusion": 7, "ast-fusion": 3, "backbone-fusion": 3}[model_type]
 
 
 def load_by_auto(folder, **options):

@@ -15,6 +15,7 @@ HUB_FILES = sorted(path for path in FOLDER.glob("*.py") if path.name != "__init_
 SHARED = {
     "configuration_fusion",
     "feature_extraction_fusion",
+    "feature_extraction_log_mel",
     "modeling_classification",
     "modeling_fusion",
     "pipeline_recordings",

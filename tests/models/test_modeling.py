@@ -43,7 +43,7 @@ def test_layers_are_fused_in_the_order_of_the_network(model_type, inputs):
 
 
 def test_nothing_deeper_than_depth_is_built(model_type):
-    layer = build_tiny(model_type).config.valid_layers[0]
+    layer = build_tiny(model_type).config.valid_layers[1]
     shallow = build_tiny(model_type, fusion_layers=[layer], depth=None)
     assert shallow.config.depth == layer
     assert shallow.num_parameters() < build_tiny(model_type).num_parameters()
@@ -134,7 +134,7 @@ def test_gradient_checkpointing_works_or_is_refused(model_type, extractor):
 
 
 def test_wrong_shapes_are_named(model):
-    bins = model.config.num_mel_bins
+    bins = model.config.feature_size
     with pytest.raises(ValueError, match=rf"input_features has the shape .*expected \(batch, time, {bins}\)"):
         model(torch.zeros(1, 100, bins + 1))
     with pytest.raises(ValueError, match="attention_mask has the shape"):
@@ -157,10 +157,10 @@ def test_an_input_of_another_length_than_ast_was_loaded_for_is_refused():
 
 def test_a_layer_beyond_depth_is_refused(model_type, tmp_path):
     valid = build_tiny(model_type).config.valid_layers
-    build_tiny(model_type, fusion_layers=[valid[0]], depth=None).save_pretrained(tmp_path)
+    build_tiny(model_type, fusion_layers=[valid[1]], depth=None).save_pretrained(tmp_path)
     model_class = type(build_tiny(model_type))
-    with pytest.raises(ValueError, match=f"only up to depth={valid[0]}"):
-        model_class.from_pretrained(tmp_path, fusion_layers=[valid[1]])
+    with pytest.raises(ValueError, match=f"only up to depth={valid[1]}"):
+        model_class.from_pretrained(tmp_path, fusion_layers=[valid[2]])
 
 
 def test_a_smaller_depth_loads_part_of_a_repository(model_type, model, repository, inputs):

@@ -45,8 +45,8 @@ class Failure(NamedTuple):
     reason: str
 
 
-AST, CNN14, VGGISH = sorted(TINY)
-EVERY, CONVOLUTIONAL = (AST, CNN14, VGGISH), (CNN14, VGGISH)
+AST, BACKBONE, CNN14, VGGISH = sorted(TINY)
+EVERY, CONVOLUTIONAL = (AST, BACKBONE, CNN14, VGGISH), (CNN14, VGGISH)
 MODEL, HEAD, EXTRACTOR, BOTH = ("model",), ("head",), ("extractor",), ("model", "head")
 NO_WEIGHTS = "test_model_weights_reload_no_missing_tied_weights", "ValueError: The weights are not those of a "
 NO_TOKENS = "it asks for an nn.Embedding of token ids; a spectrogram has none"
@@ -57,7 +57,7 @@ NO_ATTENTIONS = (
 )
 TWO_BOOLS = "NotImplementedError: Subtraction, the `-` operator, with two bool tensors"
 TOO_LONG = (
-    "hf_gar.models.audio_loading.AudioError: Clip 1 of the batch has 500 mel frames, more than max_length=400",
+    "hf_gar.models.audio_loading.AudioError: Clip 1 of the batch has 500 ",
     "without truncation=True, a clip longer than max_length is an error, not left longer",
 )
 LENGTH_KNOWN = "AssertionError: ValueError not raised", 'padding="max_length" pads to the length that AST takes'
@@ -74,6 +74,14 @@ EXPECTED_FAILURES = [
             "it subtracts all outputs; frame_mask is boolean, see test_positions_of_the_outputs"),
     Failure(HEAD, (AST,), "test_retain_grad_hidden_states_attentions", "AssertionError: unexpectedly None",
             "a clip's embedding is made of the class and distillation tokens, hidden_states of the others"),
+    Failure(BOTH, (BACKBONE,), "test_model_get_set_embeddings", "NotImplementedError: `get_input_emb", NO_TOKENS),
+    Failure(BOTH, (BACKBONE,), "test_can_init_all_missing_weights", "{'`",
+            "transformers leaves it out for networks from before 2023, as Wav2Vec2"),
+    Failure(BOTH, (BACKBONE,), "test_internal_model_config_and_subconfig_are_same", "AssertionError: False is not true",
+            "the network is built by a copy of its configuration, up to the depth that is held"),
+    Failure(BOTH, (BACKBONE,), "test_capture_outputs_decorator",
+            "ValueError: output_attentions=True, but BackboneFusionModel has no attentions",
+            "attentions that are not returned are an error, not None"),
     Failure(EXTRACTOR, EVERY, "test_truncation_from_list", *TOO_LONG),
     Failure(EXTRACTOR, EVERY, "test_truncation_from_array", *TOO_LONG),
     Failure(EXTRACTOR, (AST,), "test_padding_from_list", *LENGTH_KNOWN),
@@ -140,7 +148,7 @@ class ModelTester:
             self.sizes = self.sizes | {"num_hidden_layers": 2, "fusion_layers": [0, 1], "depth": 1, "max_length": 200}
         config = self.get_config()
         model = self.spec.model(config)
-        self.seq_length = 200
+        self.seq_length = 4000 if model_type == BACKBONE else 200  # samples, or mel frames
         self.encoder_seq_length = int(model.frame_counts(torch.tensor(self.seq_length)))
         self.expected_num_hidden_layers = len(config.fused_layers)
         self.hidden_size = config.layer_sizes[config.fused_layers[0]]
@@ -152,9 +160,9 @@ class ModelTester:
 
     def prepare_config_and_inputs_for_common(self):
         config = self.get_config()
-        input_features = torch.randn(self.batch_size, self.seq_length, config.num_mel_bins)
+        input_features = torch.randn(self.batch_size, self.seq_length, config.feature_size)
         mask = torch.ones(self.batch_size, self.seq_length, dtype=torch.long)
-        mask[0, 150:] = 0
+        mask[0, self.seq_length * 3 // 4 :] = 0
         return config, {"input_features": input_features, "attention_mask": mask}
 
 
@@ -195,7 +203,7 @@ class ExtractorTester:
 
     def __init__(self, model_type: str):
         self.arguments = TINY[model_type][1]
-        self.feature_size = self.arguments["feature_size"]
+        self.feature_size = MODELS[model_type].feature_extractor(**self.arguments).feature_size
 
     def prepare_feat_extract_dict(self) -> dict:
         return dict(self.arguments)

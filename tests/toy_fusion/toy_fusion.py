@@ -10,7 +10,8 @@ from .audio_integrity import DamageError  # noqa: F401
 from .audio_loading import AudioError  # noqa: F401
 from .chunks import split_chunks  # noqa: F401
 from .configuration_fusion import FusionConfig
-from .feature_extraction_fusion import FusionFeatureExtractor
+from .feature_extraction_fusion import FusionFeatureExtractor  # noqa: F401
+from .feature_extraction_log_mel import LogMelFeatureExtractor
 from .fusion import tap_to_frames
 from .log_mel import vggish_log_mel
 from .modeling_fusion import FusionModel, LayerOutputs
@@ -50,7 +51,7 @@ class ToyFusionConfig(FusionConfig):
         return dict.fromkeys(LAYERS, CHANNELS * self.num_mel_bins)
 
 
-class ToyFusionFeatureExtractor(FusionFeatureExtractor):
+class ToyFusionFeatureExtractor(LogMelFeatureExtractor):
     """VGGish's front end, of fewer mel bins."""
 
     model_type = ToyFusionConfig.model_type

@@ -1,0 +1,159 @@
+"""BackboneFusion: any audio network of transformers, with the multilayer fusion of its layers."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.utils import parametrize
+
+# Those marked F401 are needed by the others: of a local folder, transformers 4 copies only what a file names itself.
+from .audio_integrity import DamageError  # noqa: F401
+from .audio_loading import AudioError  # noqa: F401
+from .audio_network import AudioNetwork  # noqa: F401
+from .backbone_networks import NETWORKS  # noqa: F401
+from .chunks import split_chunks  # noqa: F401
+from .configuration_backbone_fusion import BackboneFusionConfig
+from .configuration_fusion import FusionConfig  # noqa: F401
+from .fusion import ClipPooling, DurationPooling, FramePooling, is_traced
+from .modeling_classification import FusionForAudioClassification
+from .modeling_fusion import FusionModel, FusionPreTrainedModel, LayerOutputs
+from .pipeline_audio_classification import FusionAudioClassificationPipeline  # noqa: F401
+from .pipeline_audio_embedding import AudioEmbeddingPipeline  # noqa: F401
+from .pipeline_recordings import RecordingPipeline  # noqa: F401
+
+# transformers 5 names some of AST's weights differently when it has loaded them, and stores them as before.
+AST_WEIGHTS = {
+    r"network\.layers\.(\d+)\.attention\.q_proj\.": r"network.encoder.layer.\1.attention.attention.query.",
+    r"network\.layers\.(\d+)\.attention\.k_proj\.": r"network.encoder.layer.\1.attention.attention.key.",
+    r"network\.layers\.(\d+)\.attention\.v_proj\.": r"network.encoder.layer.\1.attention.attention.value.",
+    r"network\.layers\.(\d+)\.attention\.o_proj\.": r"network.encoder.layer.\1.attention.output.dense.",
+    r"network\.layers\.(\d+)\.mlp\.fc1\.": r"network.encoder.layer.\1.intermediate.dense.",
+    r"network\.layers\.(\d+)\.mlp\.fc2\.": r"network.encoder.layer.\1.output.dense.",
+    r"network\.layers\.(\d+)\.layernorm_": r"network.encoder.layer.\1.layernorm_",
+}
+
+
+class BackboneFusionPreTrainedModel(FusionPreTrainedModel):
+    """Base of BackboneFusion and of what holds it as its `backbone`, under a head: what both support."""
+
+    config_class = BackboneFusionConfig
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+
+
+class BackboneFusionModel(BackboneFusionPreTrainedModel, FusionModel):
+    """A network of transformers with the multilayer fusion of Niizumi et al., 2022.
+
+    The input is (batch, time, feature), of a waveform (batch, samples, 1). The network is transformers' own, without
+    what comes after the last block that is held. Where it is not safe under padding (`config.is_padding_safe`), clips
+    of other lengths in a batch are run apart.
+    """
+
+    def __init__(self, config: BackboneFusionConfig):
+        super().__init__(config)
+        self.fused_layers = config.fused_layers
+        self.audio_network = config.audio_network
+        self.network, final_norm = self.audio_network.build(config.depth)
+        self.final_norm = final_norm if config.has_final_norm else None
+        self._no_split_modules = _indivisible(self.network)
+        # The weights of deeper blocks may be in a repository that is loaded with a smaller depth.
+        deeper = range(config.depth, self.audio_network.num_layers)
+        beyond = [path.format(block) for path in self.audio_network.block_paths for block in deeper]
+        beyond += self.audio_network.last_modules if deeper else ()
+        self._keys_to_ignore_on_load_unexpected = [rf"\bnetwork\.{re.escape(path)}\." for path in beyond]
+        if self.final_norm is None:
+            self._keys_to_ignore_on_load_unexpected.append(r"\bfinal_norm\.")
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        """What the network makes its first hidden state with."""
+        network: Any = self.network
+        return network.get_input_embeddings()
+
+    def stored_weights(self) -> Mapping[str, torch.Tensor]:
+        return {stored_name(name): weight for name, weight in self.state_dict().items()}
+
+    def layer_outputs(self, input_features: torch.Tensor, lengths: torch.Tensor | None) -> LayerOutputs:
+        config = self.config
+        batch, time, _ = input_features.shape
+        if config.input_length is not None and time != config.input_length:
+            raise ValueError(
+                f"input_features has {time} time steps, but this model takes {config.input_length}, as its feature "
+                "extractor makes them. Long recordings are for the pipeline or hf_gar, which cut them into chunks."
+            )
+        inputs = input_features.to(self.dtype)
+        if lengths is None or config.input_length is not None:
+            return self._run(inputs, None)
+        if config.is_padding_safe:
+            return self._run(inputs, torch.arange(time, device=inputs.device)[None] < lengths[:, None])
+        if is_traced():
+            raise ValueError(
+                f"{self.audio_network.class_name} is not safe under padding: where it is compiled or exported, run "
+                "clips of one length at a time, without attention_mask."
+            )
+        frames = [
+            inputs.new_zeros(batch, int(self.frame_counts(torch.tensor(time))), config.layer_sizes[layer])
+            for layer in self.fused_layers
+        ]
+        for length in lengths.unique().tolist():
+            rows = lengths == length
+            for whole, part in zip(frames, self._run(inputs[rows, :length], None).frames, strict=True):
+                whole[rows, : part.shape[1]] = part
+        return LayerOutputs(frames)
+
+    def _run(self, inputs: torch.Tensor, mask: torch.Tensor | None) -> LayerOutputs:
+        """The outputs of the chosen layers; `mask` as of `AudioNetwork.hidden_states`."""
+        states = self.audio_network.hidden_states(self.network, inputs, mask)
+        frames, clips = [], []
+        for layer in self.fused_layers:
+            state, is_last = states[layer], layer == self.audio_network.num_layers
+            if self.final_norm is not None and (
+                self.config.normalize_layers or (is_last and self.audio_network.ends_with_norm)
+            ):
+                state = self.final_norm(state)
+            frames.append(self.audio_network.frames(state, layer))
+            if self.config.pooling == "cls":
+                clips.append(self.audio_network.clips(state))
+        return LayerOutputs(frames, clips or None)
+
+    def frame_counts(self, lengths: torch.Tensor) -> torch.Tensor:
+        window, hop = self.audio_network.frame_window, self.audio_network.frame_hop
+        counts = ((lengths - window).div(hop, rounding_mode="floor") + 1).long()
+        # A clip that is shorter than a frame has one, where inputs are filled to one length.
+        return counts.clamp(min=0 if self.config.input_length is None else 1)
+
+    @property
+    def minimum_length(self) -> int:  # type: ignore[override]
+        return 1 if self.config.input_length is not None else int(self.audio_network.frame_window)
+
+    @property
+    def pooling(self) -> ClipPooling:
+        if self.config.pooling == "cls":
+            return DurationPooling()
+        return FramePooling(with_maximum=self.config.pooling == "max_mean")
+
+
+class BackboneFusionForAudioClassification(BackboneFusionPreTrainedModel, FusionForAudioClassification):
+    """A network of transformers with a classifier on the clip embedding of the configuration's `classified_layers`."""
+
+    backbone_class = BackboneFusionModel
+
+
+def _indivisible(network: nn.Module) -> list[str]:
+    """The classes of modules that stay on one device: blocks, and those of which a child computes its weights."""
+    modules = list(network.modules())
+    blocks = {type(block).__name__ for module in modules if type(module) is nn.ModuleList for block in module}
+    computing = {type(each).__name__ for each in modules if any(map(parametrize.is_parametrized, each.children()))}
+    return sorted(blocks | computing)
+
+
+def stored_name(name: str) -> str:
+    """What a weight is called where it is stored."""
+    for pattern, stored in AST_WEIGHTS.items():
+        name = re.sub(pattern, stored, name)
+    return name
