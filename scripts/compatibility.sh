@@ -27,6 +27,7 @@ tests=(
 slow_tests=(
     tests/hub/test_push.py::test_push_and_load
     tests/hub/test_push.py::test_the_cards_code_runs
+    tests/hub/test_push.py::test_push_and_load_a_classifier
 )
 
 failed=0

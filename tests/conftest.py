@@ -113,6 +113,14 @@ def model_type(request) -> str:
     return request.param
 
 
+# For tests with several processes each, which import PyTorch.
+ONE_MODEL_BY_DEFAULT = pytest.mark.parametrize(
+    "model_type",
+    [pytest.param(name, marks=[] if name == "cnn14-fusion" else pytest.mark.slow) for name in sorted(TINY)],
+    indirect=True,
+)
+
+
 @pytest.fixture(scope="session")
 def model(model_type) -> FusionModel:
     return build_tiny(model_type)

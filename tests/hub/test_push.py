@@ -24,7 +24,7 @@ from hf_gar.hub.load import find_repository
 from hf_gar.hub.push import push_repository
 from hf_gar.models.pipeline_audio_embedding import AudioEmbeddingPipeline
 from hf_gar.registry import MODELS
-from tests.conftest import relative_error, save_publishable, save_tiny_classifier, tone
+from tests.conftest import ONE_MODEL_BY_DEFAULT, relative_error, save_publishable, save_tiny_classifier, tone
 from tests.hub.local_hub import LocalHub
 
 ROOT = Path(__file__).parents[2]
@@ -97,14 +97,6 @@ def write_second_version(repository: Path, folder: Path) -> Path:
     return folder
 
 
-# Several processes each, which import PyTorch: by default for one of the models.
-ONE_MODEL_BY_DEFAULT = pytest.mark.parametrize(
-    "model_type",
-    [pytest.param(name, marks=[] if name == "cnn14-fusion" else pytest.mark.slow) for name in sorted(MODELS)],
-    indirect=True,
-)
-
-
 @ONE_MODEL_BY_DEFAULT
 def test_push_and_load(model_type, model, extractor, hub, user, tmp_path, in_this_process):
     """Push, go on to another version, and load the first by its commit: online, then offline."""
@@ -156,7 +148,7 @@ assert "hf_gar" not in sys.modules
     assert done.returncode == 0, done.stderr[-3000:]
 
 
-@ONE_MODEL_BY_DEFAULT
+@pytest.mark.slow
 def test_push_and_load_a_classifier(model_type, classifier, extractor, hub, user, tmp_path):
     repository = save_publishable(model_type, tmp_path / "repository", save_tiny_classifier)
     repo_id = f"org/{model_type}"

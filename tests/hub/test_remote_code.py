@@ -10,7 +10,7 @@ import pytest
 import soundfile
 import torch
 
-from tests.conftest import TINY, relative_error, save_tiny, tone
+from tests.conftest import ONE_MODEL_BY_DEFAULT, TINY, relative_error, save_tiny, tone
 
 SCRIPT = Path(__file__).parents[1] / "remote_code.py"
 
@@ -53,6 +53,7 @@ def test_it_gives_what_the_package_gives(found, model, extractor):
         assert relative_error(found[name], array) < 1e-6, name
 
 
+@ONE_MODEL_BY_DEFAULT
 def test_a_classifier(classifier_repository, classifier, model, extractor, tmp_path):
     found = run_remotely(classifier_repository, tmp_path)
     inputs = extractor(tone(2), sampling_rate=16000, return_tensors="pt")
