@@ -105,7 +105,8 @@ class FusionPreTrainedModel(PreTrainedModel):
         """Load a model, as in transformers, but refuse weights that are not the model's own, or not finite.
 
         Raises:
-            ValueError: A weight is missing, unknown, of another shape, not of a floating type, or not finite.
+            ValueError: A weight is missing, unknown, of another shape, not of a floating type, or not finite; or none
+                fits into the memory that was given, where transformers does not see to that.
         """
         # Where weights are offloaded, the statistics of batch normalisations go with them: transformers 4 does not load
         # them otherwise, and says nothing.
@@ -113,6 +114,13 @@ class FusionPreTrainedModel(PreTrainedModel):
         model, info = super().from_pretrained(
             pretrained_model_name_or_path, *model_args, output_loading_info=True, **kwargs
         )
+        is_placed = hasattr(model, "hf_device_map") or kwargs.get("device_map") in (None, "meta", torch.device("meta"))
+        if not is_placed and any(weight.is_meta for weight in model.parameters()):
+            # transformers 5.0 leaves them there, and would compute with nothing.
+            raise ValueError(
+                "No weight of the model fits into the memory that it was given, and this version of transformers "
+                "cannot run it from the disk alone. Raise max_memory."
+            )
         require_usable_values(model)
         set_channels_last(model)
         return (model, info) if output_loading_info else model

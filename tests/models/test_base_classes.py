@@ -110,9 +110,10 @@ def test_weights_on_disk(model, repository, inputs, tmp_path, share):
         loaded = type(model).from_pretrained(
             repository, device_map="auto", max_memory=memory, offload_folder=tmp_path / "disk"
         )
-    except SafetensorError:
-        if transformers.__version__.startswith("4."):
-            pytest.skip("transformers 4 does not load a model of which nothing fits into the memory")
+    except (SafetensorError, ValueError) as error:
+        is_refused = isinstance(error, SafetensorError) or "No weight of the model fits into the memory" in str(error)
+        if is_refused and transformers.__version__.startswith(("4.", "5.0.")):
+            pytest.skip("this version of transformers does not load a model of which nothing fits into the memory")
         raise
     assert "disk" in loaded.hf_device_map.values()
     assert not any(place.startswith("embeddings.") for place in loaded.hf_device_map)
