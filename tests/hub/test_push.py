@@ -176,6 +176,7 @@ for each in (AutoFeatureExtractor, AutoModelForAudioClassification):
         assert (tmp_path / "saved" / name).read_bytes() == (repository / name).read_bytes()
 
 
+@pytest.mark.slow  # two checks, each in a process
 def test_altered_logits_are_not_published(tmp_path):
     repository = save_publishable("cnn14-fusion", tmp_path / "repository", save_tiny_classifier)
     check_repository(repository)
