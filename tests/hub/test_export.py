@@ -201,6 +201,7 @@ def test_the_labels_are_those_that_were_published():
     assert len(set(audioset_labels())) == 527
 
 
+@pytest.mark.slow  # exports four times
 def test_the_classifier_comes_along_where_the_layers_reach(official_files, tmp_path):
     cnn14 = partial(export_repository, "cnn14-fusion", official_files("cnn14"))
     for number, (options, depth, has_classifier) in enumerate(
