@@ -111,7 +111,8 @@ class FinishedJob:
                     size = file.metadata.row_group(group).num_rows
                     start, stop = np.searchsorted(numbers, [first, first + size])
                     if start < stop:
-                        table = file.read_row_group(group, columns)
+                        # Arrow's threads would hold several times as much, and nearly all is one column.
+                        table = file.read_row_group(group, columns, use_threads=False)
                         yield table if stop - start == size else table.take(numbers[start:stop] - first)
                     first += size
 
