@@ -34,7 +34,8 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class LoadedChunk(NamedTuple):
-    """A chunk of a recording, both by their numbers, as a spectrogram (time, mel).
+    """A chunk of a recording, both by their numbers: a spectrogram (time, mel), or, where the front end runs beside the
+    model, a waveform (samples,).
 
     Its own frame embeddings are [first, stop) of those that it gives. `num_samples` is the recording's length as far as
     it was read, `is_last` says that this was to its end; errors call it `name`.
@@ -42,7 +43,7 @@ class LoadedChunk(NamedTuple):
 
     recording: int
     number: int
-    spectrogram: np.ndarray
+    signal: np.ndarray
     first: int
     stop: int
     num_samples: int
@@ -103,7 +104,15 @@ def _refuse_links_and_folders(path: str) -> None:
 
 
 class ChunkDataset(IterableDataset):
-    """The chunks of recordings, in order; worker processes of a DataLoader share the recordings among them."""
+    """The chunks of recordings, in order; worker processes of a DataLoader share the recordings among them.
+
+    Args:
+        sources: The recordings, each anything that `load_audio` takes.
+        feature_extractor: What cuts them into chunks, and makes spectrograms of those.
+        crop: Brings every recording to one length first.
+        splits: Of the recordings, for a crop.
+        as_waveforms: Leave the spectrograms to whoever takes the chunks.
+    """
 
     def __init__(
         self,
@@ -111,11 +120,13 @@ class ChunkDataset(IterableDataset):
         feature_extractor: FusionFeatureExtractor,
         crop: Crop | None,
         splits: Sequence[str | None] | None,
+        as_waveforms: bool = False,
     ):
         self.sources = sources
         self.feature_extractor = feature_extractor
         self.crop = crop
         self.splits = splits
+        self.as_waveforms = as_waveforms
 
     def __iter__(self) -> Iterator[LoadedChunk | Unreadable]:
         worker = get_worker_info()
@@ -129,18 +140,20 @@ class ChunkDataset(IterableDataset):
     def slice(self, start: int, stop: int) -> "ChunkDataset":
         """The dataset of some of the recordings, which count from 0 there."""
         splits = None if self.splits is None else self.splits[start:stop]
-        return ChunkDataset(self.sources[start:stop], self.feature_extractor, self.crop, splits)
+        return ChunkDataset(self.sources[start:stop], self.feature_extractor, self.crop, splits, self.as_waveforms)
 
     def _chunks(self, index: int) -> Iterator[LoadedChunk]:
         rate = self.feature_extractor.sampling_rate
         split = None if self.splits is None else self.splits[index]
         name, blocks = read_blocks(self.sources[index], rate, self.crop, split)
         for number, chunk in enumerate(split_chunks(blocks, self.feature_extractor)):
-            (spectrogram,) = self.feature_extractor.spectrograms([chunk.waveform])
+            signal = chunk.waveform
+            if not self.as_waveforms:
+                (signal,) = self.feature_extractor.spectrograms([signal])
             yield LoadedChunk(
                 recording=index,
                 number=number,
-                spectrogram=spectrogram,
+                signal=signal,
                 first=chunk.first,
                 stop=chunk.stop,
                 num_samples=chunk.num_samples,

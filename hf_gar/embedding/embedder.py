@@ -203,23 +203,23 @@ class AudioEmbedder:
         """
         model = self.load_model(rank)  # first: it makes PyTorch safe in a forked process
         batch = LengthBuckets(model, self.feature_extractor, self.batch_size, self.with_frames)
-        recordings: dict[int, tuple[str, int]] = {}  # their names and lengths
+        names: dict[int, str] = {}
+        num_samples: dict[int, int] = {}
         errors: dict[int, Exception] = {}
-        dataset = ChunkDataset(sources, self.feature_extractor, self.crop, splits)
+        dataset = ChunkDataset(sources, self.feature_extractor, self.crop, splits, batch.takes_waveforms)
         for item in self.pool.load(dataset):
             if isinstance(item, Unreadable):
                 self._raise_or_record(item.error, item.recording, errors)
             else:
                 batch.add(item)
-                recordings[item.recording] = item.name, item.num_samples
+                names[item.recording], num_samples[item.recording] = item.name, item.num_samples
             if on_loaded is not None and (isinstance(item, Unreadable) or item.is_last):
                 on_loaded(1)
         batch.run()
-        embeddings: dict[int, Embedding | Exception] = {}
-        for index, (name, num_samples) in recordings.items():
-            embeddings[index] = embedding = batch.merge(index, num_samples)
+        embeddings = batch.merge(num_samples)
+        for index, embedding in embeddings.items():
             try:
-                check_embedding(embedding.clip, name)
+                check_embedding(embedding.clip, names[index])
             except AudioError as error:
                 self._raise_or_record(error, index, errors)
         return [errors.get(index) or embeddings[index] for index in range(len(sources))]

@@ -2,22 +2,24 @@
 
 import math
 from collections import defaultdict
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
+from hf_gar.backends.network import Network
 from hf_gar.embedding.decoding import LoadedChunk
 from hf_gar.errors import HfGarError
-from hf_gar.models import FusionFeatureExtractor, FusionModel
-from hf_gar.models.fusion import span_mask
+from hf_gar.models import FusionFeatureExtractor
+from hf_gar.models.fusion import span_mask, to_device
 
 # Audio that passes through the model at a time, padding included: bounds the memory that it takes.
 SECONDS_AT_ONCE = 80.0
 SECONDS_AT_ONCE_ON_ACCELERATORS = 960.0
 # Chunks of like length wait for each other, all together at most so many times as much.
 WAITING_BATCHES = 8
-# Windows are of like length where the longest is at most this much longer than the shortest.
+# Chunks are of like length where the longest is at most this much longer than the shortest.
 LENGTH_RATIO = 1.15
 
 
@@ -34,7 +36,7 @@ class Embedding(NamedTuple):
 
 
 class _Piece(NamedTuple):
-    """What is kept of an embedded chunk: its summary, (1, k, D), and its frames where they are wanted, (frame, D)."""
+    """What is kept of an embedded chunk: its summary, (k, D), and its frames where they are wanted, (frame, D)."""
 
     summary: torch.Tensor
     num_frames: int
@@ -44,25 +46,29 @@ class _Piece(NamedTuple):
 class LengthBuckets:
     """Collects chunks of recordings, which have numbers, and embeds them batch by batch.
 
+    On a GPU, nothing here waits for it before the embeddings are merged: batches are prepared while it is at work.
+
     Args:
-        model: On its device, in evaluation mode.
-        feature_extractor: The one that made the spectrograms.
+        network: On its device, in evaluation mode.
+        feature_extractor: The network's, which made the spectrograms, or makes them here of waveforms.
         batch_size: The most chunks at a time; by default as many as the memory is meant for.
         with_frames: Keep the frame embeddings.
     """
 
     def __init__(
         self,
-        model: FusionModel,
+        network: Network,
         feature_extractor: FusionFeatureExtractor,
         batch_size: int | None = None,
         with_frames: bool = False,
     ):
-        self.model = model
+        self.network = network
         self.feature_extractor = feature_extractor
         self.batch_size = batch_size
         self.with_frames = with_frames
-        seconds = SECONDS_AT_ONCE if model.device.type == "cpu" else SECONDS_AT_ONCE_ON_ACCELERATORS
+        # On a GPU the front end is a small part of the network's work; in a decoder, a large part of its own.
+        self.takes_waveforms = feature_extractor.has_device_front_end and network.device.type == "cuda"
+        seconds = SECONDS_AT_ONCE if network.device.type == "cpu" else SECONDS_AT_ONCE_ON_ACCELERATORS
         self.frames_at_once = int(seconds * feature_extractor.sampling_rate / feature_extractor.hop_length)
         self._waiting: dict[int, list[LoadedChunk]] = defaultdict(list)  # by their class of lengths
         self._waiting_frames = 0
@@ -84,7 +90,7 @@ class LengthBuckets:
         batch: list[LoadedChunk] = []
         for chunk in sorted(
             (chunk for alike in self._waiting.values() for chunk in alike),
-            key=lambda chunk: (len(chunk.spectrogram), chunk.recording, chunk.number),
+            key=lambda chunk: (len(chunk.signal), chunk.recording, chunk.number),
         ):
             if self._is_full(batch, chunk):
                 self._embed(batch)
@@ -92,29 +98,45 @@ class LengthBuckets:
         self._embed(batch)
         self._waiting.clear()
 
-    def merge(self, recording: int, num_samples: int) -> Embedding:
-        """The embedding of a recording of so many samples, all of whose chunks are embedded."""
-        by_number = self._pieces.pop(recording)
-        pieces = [by_number[number] for number in sorted(by_number)]
-        num_frames = torch.tensor([piece.num_frames for piece in pieces])
+    def merge(self, num_samples: Mapping[int, int]) -> dict[int, Embedding]:
+        """The embeddings of recordings of so many samples each, by number, all of whose chunks are embedded."""
+        if self.network.device.type != "cpu":
+            torch.accelerator.synchronize(self.network.device)
+        by_count: dict[int, list[int]] = defaultdict(list)  # those of as many chunks are merged together
+        for recording in num_samples:
+            by_count[len(self._pieces[recording])].append(recording)
+        embeddings = {}
+        for alike in by_count.values():
+            pieces = [[chunks[number] for number in sorted(chunks)] for chunks in map(self._pieces.pop, alike)]
+            for recording, of_one, clip in zip(alike, pieces, self._merge_clips(pieces), strict=True):
+                frames = [piece.frames for piece in of_one if piece.frames is not None]
+                num_frames = sum(piece.num_frames for piece in of_one)
+                embeddings[recording] = Embedding(
+                    clip=clip,
+                    duration_s=num_samples[recording] / self.feature_extractor.sampling_rate,
+                    frames=torch.cat(frames).numpy() if frames else None,
+                    frame_times=self.feature_extractor.frame_times(num_frames) if frames else None,
+                )
+        return embeddings
+
+    def _merge_clips(self, pieces: list[list[_Piece]]) -> np.ndarray:
+        """The clip embeddings (recording, D) of recordings of one number of chunks."""
+        summaries = torch.stack([torch.stack([piece.summary for piece in of_one]) for of_one in pieces])
+        num_frames = torch.tensor([[piece.num_frames for piece in of_one] for of_one in pieces])
+        device = self.network.device
         with torch.inference_mode():
-            summaries = torch.cat([piece.summary for piece in pieces]).to(self.model.device)
-            clip = self.model.pooling.merge(summaries, num_frames.to(self.model.device))
-        frames = [piece.frames for piece in pieces if piece.frames is not None]
-        return Embedding(
-            clip=clip.float().cpu().numpy(),
-            duration_s=num_samples / self.feature_extractor.sampling_rate,
-            frames=torch.cat(frames).numpy() if frames else None,
-            frame_times=self.feature_extractor.frame_times(int(num_frames.sum())) if frames else None,
-        )
+            return self.network.pooling.merge(summaries.to(device), num_frames.to(device)).float().cpu().numpy()
 
     def length_class(self, length: int) -> int:
         """Inputs of one class may be in a batch, which a network that is not safe under padding runs by length."""
-        return int(math.log(length) / math.log(LENGTH_RATIO)) if self.model.config.is_padding_safe else length
+        return int(math.log(length) / math.log(LENGTH_RATIO)) if self.network.config.is_padding_safe else length
 
     def _input_length(self, chunk: LoadedChunk) -> int:
-        """The spectrogram frames that pass through the model for a chunk."""
-        return self.feature_extractor.max_length or len(chunk.spectrogram)
+        """The spectrogram frames that pass through the network for a chunk; of a waveform, as good as that."""
+        if self.feature_extractor.max_length is not None:
+            return self.feature_extractor.max_length
+        samples_per_frame = self.feature_extractor.hop_length if self.takes_waveforms else 1
+        return max(1, len(chunk.signal) // samples_per_frame)
 
     def _is_full(self, batch: list[LoadedChunk], chunk: LoadedChunk) -> bool:
         """Whether a chunk is one too many for a batch."""
@@ -133,8 +155,8 @@ class LengthBuckets:
         except torch.OutOfMemoryError as error:
             if len(chunks) == 1:
                 raise HfGarError(
-                    f"The memory of {self.model.device} is too small for a single chunk: {error}\nUse another device, "
-                    "or bfloat16 (`dtype`)."
+                    f"The memory of {self.network.device} is too small for a single chunk: {error}\nUse another "
+                    "device, or bfloat16 (`dtype`)."
                 ) from error
             self.frames_at_once = max(1, self.frames_at_once // 2)
             half = len(chunks) // 2
@@ -148,20 +170,33 @@ class LengthBuckets:
             self._pieces[chunk.recording][chunk.number] = piece
 
     def _forward(self, chunks: list[LoadedChunk]) -> list[_Piece]:
-        inputs = self.feature_extractor.pad(
-            {"input_features": [chunk.spectrogram for chunk in chunks]}, return_tensors="pt"
-        )
         with torch.inference_mode():
-            outputs = self.model(**inputs.to(self.model.device))
-            own_frames = span_mask([(chunk.first, chunk.stop) for chunk in chunks], outputs.frame_mask)
-            summaries = self.model.pooling.summarize(outputs.last_hidden_state, outputs.pooler_output, own_frames).cpu()
+            outputs = self.network(**self._inputs(chunks))
+            frames = outputs.last_hidden_state
+            own_frames = span_mask([(chunk.first, chunk.stop) for chunk in chunks], frames)
+            summaries = _to_host(self.network.pooling.summarize(frames, outputs.pooler_output, own_frames))
+            kept = _to_host(frames.float()) if self.with_frames else None
         return [
             _Piece(
-                summary=summaries[index : index + 1],
+                summary=summaries[index],
                 num_frames=chunk.stop - chunk.first,
-                frames=outputs.last_hidden_state[index, chunk.first : chunk.stop].float().cpu()
-                if self.with_frames
-                else None,
+                frames=None if kept is None else kept[index, chunk.first : chunk.stop],
             )
             for index, chunk in enumerate(chunks)
         ]
+
+    def _inputs(self, chunks: list[LoadedChunk]) -> dict[str, torch.Tensor]:
+        """The network's arguments; there is no mask where nothing is padded."""
+        device, signals = self.network.device, [chunk.signal for chunk in chunks]
+        if self.takes_waveforms:
+            features, lengths = self.feature_extractor.device_spectrograms(signals, device)
+            mask = torch.arange(features.shape[1]) < torch.tensor(lengths)[:, None]
+        else:
+            padded = self.feature_extractor.pad({"input_features": signals}, return_tensors="pt")
+            features, mask = to_device(padded["input_features"], device), padded["attention_mask"]
+        return {"input_features": features} | ({} if mask.all() else {"attention_mask": to_device(mask, device)})
+
+
+def _to_host(tensor: torch.Tensor) -> torch.Tensor:
+    """A copy in the host's memory; of a GPU's tensor, one that is there when the GPU has done all before it."""
+    return tensor.to("cpu", non_blocking=tensor.is_cuda)
