@@ -183,7 +183,11 @@ def test_mistakes_are_named(rows, repository, model, extractor, tmp_path):
     with pytest.raises(ValueError, match="pass feature_extractor"):
         AudioEmbedder(model)
     with pytest.raises(ValueError, match="dtype has to be one of auto, float32"):
-        AudioEmbedder(repository, dtype="int8")
+        AudioEmbedder(repository, dtype="int4")
+    with pytest.raises(ValueError, match="backend has to be one of auto, torch"):
+        AudioEmbedder(repository, backend="tvm")
+    with pytest.raises(ValueError, match="int8 goes with the backends onnx and openvino"):
+        AudioEmbedder(repository, backend="torch", dtype="int8")
     with pytest.raises(ValueError, match='on_error has to be "raise" or "record"'):
         AudioEmbedder(repository, on_error="ignore")
     with pytest.raises(ValueError, match="device='banana' is none that PyTorch knows"):
