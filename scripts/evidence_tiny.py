@@ -23,9 +23,10 @@ from sklearn.preprocessing import StandardScaler
 from tiny.repository import add_evidence, write_repository
 
 from hf_gar import Cnn14FusionModel
+from hf_gar.embedding.layer_slices import layer_slices
 from hf_gar.evaluation.embed_task import embed_task
 from hf_gar.evaluation.evaluate import EmbeddedTask
-from hf_gar.evaluation.layer_search import choose_dimensions, layer_slices, search_layers
+from hf_gar.evaluation.layer_search import choose_dimensions, search_layers
 from hf_gar.evaluation.linear_probe import train_linear_probes
 from hf_gar.evaluation.metrics import CONFIDENCE, Interval, mean_interval
 from hf_gar.evaluation.partitions import SEEDS, make_partitions

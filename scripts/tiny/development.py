@@ -9,8 +9,9 @@ import torch
 from datasets.utils import tqdm
 
 from hf_gar import Cnn14FusionModel
+from hf_gar.embedding.layer_slices import layer_slices
 from hf_gar.evaluation.evaluate import EmbeddedTask, evaluate_embeddings
-from hf_gar.evaluation.layer_search import choose_dimensions, layer_slices
+from hf_gar.evaluation.layer_search import choose_dimensions
 from hf_gar.evaluation.tasks import LEARNING_RATE
 from tiny.spectrograms import Spectrograms
 
