@@ -21,8 +21,9 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from tiny.repository import add_evidence, write_repository
+from tiny.training import BLOCKS
 
-from hf_gar import Cnn14FusionModel
+from hf_gar import Cnn14FusionForAudioClassification
 from hf_gar.embedding.layer_slices import layer_slices
 from hf_gar.evaluation.embed_task import embed_task
 from hf_gar.evaluation.evaluate import EmbeddedTask
@@ -162,11 +163,11 @@ def log_mel_statistics(repository: Repository, tasks: dict[str, TaskData], optio
 
 def write_untrained(repository: Repository, seed: int, folder: Path) -> Repository:
     """The same network with random weights, but with the trained one's statistics of the spectrograms (`bn0`)."""
-    trained = repository.load_model(fusion_layers=None)
+    trained = repository.load_classifier()
     torch.manual_seed(seed)
-    model = Cnn14FusionModel(trained.config).eval()
-    model.bn0.load_state_dict(trained.bn0.state_dict())
-    write_repository(model, {}, [3, 6], folder)
+    model = Cnn14FusionForAudioClassification(trained.config).eval()
+    model.backbone.bn0.load_state_dict(trained.backbone.bn0.state_dict())
+    write_repository(model, BLOCKS, folder)
     return find_repository(folder)
 
 
