@@ -97,6 +97,18 @@ def layer_choice(options: argparse.Namespace) -> dict[str, Any]:
     return {} if options.fusion_layers is None else {"fusion_layers": options.fusion_layers}
 
 
+def add_input_length_option(parser: argparse.ArgumentParser) -> None:
+    """The length of the network's input, where that is fixed."""
+    parser.add_argument(
+        "--max-length", type=whole_number(1), metavar="FRAMES", help="AST's input length, in frames of 10 ms"
+    )
+
+
+def input_length(options: argparse.Namespace) -> dict[str, Any]:
+    """The length of the input as a field of the configuration; none where the default is wanted."""
+    return {} if options.max_length is None else {"max_length": options.max_length}
+
+
 def add_index_option(parser: argparse.ArgumentParser) -> None:
     """Which index of a job."""
     parser.add_argument("--index", metavar="DIR", help="the folder that `hf-gar index` wrote (default: DIR/index)")

@@ -250,7 +250,7 @@ def test_one_shard_alone_and_its_status(table, repository, tmp_path, run_here):
     embed_job([table], repository, tmp_path / "out")  # the damaged one, too
     code, printed, _ = run_here("status", tmp_path / "out")
     assert code == 0
-    assert "recordings  120 embedded, 0 failed, of 120" in printed
+    assert "recordings  120 done, 0 failed, of 120" in printed
     with pytest.raises(HfGarError, match="num_shards is 5 there, 4 now"):
         embed_job([table], repository, tmp_path / "out", num_shards=4)
 
@@ -260,12 +260,12 @@ def test_what_failed_is_tried_again_when_asked(recordings, repository, tmp_path)
     (recordings / "clip2.ogg").write_bytes(good[:1000])
     (recordings / "clip4.wav").rename(tmp_path / "away.wav")
     status = embed_job([recordings], repository, tmp_path / "out", num_shards=2)
-    assert (status.embedded, status.failed) == (4, 2)
+    assert (status.done, status.failed) == (4, 2)
     assert embed_job([recordings], repository, tmp_path / "out").failed == 2  # not unasked
 
     (recordings / "clip2.ogg").write_bytes(good)
     status = embed_job([recordings], repository, tmp_path / "out", retry_failed=True)
-    assert (status.embedded, status.failed) == (5, 1)
+    assert (status.done, status.failed) == (5, 1)
     (error,) = map(json.loads, (tmp_path / "out" / "errors.jsonl").read_text().splitlines())
     assert error["file"] == "clip4.wav"
     (tmp_path / "away.wav").rename(recordings / "clip4.wav")
