@@ -24,16 +24,18 @@ def whole_number(minimum: int) -> Callable[[str], int]:
     return parse
 
 
-def number(minimum: float, is_exclusive: bool = False) -> Callable[[str], float]:
-    """The type of an option that takes numbers from `minimum` on, or above it."""
+def number(minimum: float, is_exclusive: bool = False, maximum: float = math.inf) -> Callable[[str], float]:
+    """The type of an option that takes numbers from `minimum` on, or above it, up to `maximum`."""
 
     def parse(text: str) -> float:
         try:
             value = float(text)
         except ValueError:
             value = math.nan
-        if not math.isfinite(value) or value < minimum or (is_exclusive and value == minimum):
+        is_low = value <= minimum if is_exclusive else value < minimum
+        if not math.isfinite(value) or is_low or value > maximum:
             limit = f"above {minimum:g}" if is_exclusive else f"of {minimum:g} or more"
+            limit = f"from {minimum:g} to {maximum:g}" if maximum < math.inf else limit
             raise argparse.ArgumentTypeError(f"expected a number {limit}, not {text!r}")
         return value
 
