@@ -20,7 +20,7 @@ from hf_gar.embedding.length_buckets import ClipEmbedding
 from hf_gar.embedding.map_function import MapFunction
 from hf_gar.embedding.tables import FILE_NAME
 from hf_gar.errors import HfGarError
-from hf_gar.files import write_whole_file
+from hf_gar.files import write_errors
 from hf_gar.hub.load import Repository
 from hf_gar.models import FusionFeatureExtractor, FusionForAudioClassification
 from hf_gar.models.chunks import window_samples
@@ -232,8 +232,10 @@ class AudioTagger(MapFunction):
         if not self.label_tracks:
             return
         for name, events in zip(names, table["events"].to_pylist(), strict=True):
-            track = label_track([Event(**event) for event in events])
-            write_whole_file(label_track_path(folder, name), track)
+            path = label_track_path(folder, name)
+            with write_errors(path):  # in place: whatever a run leaves that is killed, the shard is done again
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(label_track([Event(**event) for event in events]), encoding="utf-8")
 
 
 def label_track_path(folder: Path, name: str) -> Path:

@@ -23,6 +23,7 @@ from hf_gar.embedding.job_folder import LOCK_TIMEOUT_S, LOCKS, read_status
 from hf_gar.embedding.results import read_job
 from hf_gar.errors import HfGarError
 from tests.conftest import embed_job, real_folder, relative_error, save_tiny, tone
+from tests.interruptions import kill_until_done, num_finished
 
 
 @pytest.fixture(scope="module")
@@ -56,25 +57,6 @@ def real_table(tmp_path_factory) -> Path:
 def command(table, repository, output, *arguments) -> list[str]:
     options = ["--model", repository, "--output", output, "--dtype", "float32", *arguments]
     return [sys.executable, "-m", "hf_gar", "embed", *map(str, [table, *options])]
-
-
-def num_finished(output: Path) -> int:
-    return len(list(output.glob("part-*.parquet")))
-
-
-def kill_until_done(arguments: list[str], output: Path, kills: int, shards: int) -> None:
-    """Run a command again and again, and kill it so many times at work, at a random moment; then let it end."""
-    moments = random.Random(0)
-    for kill in range(kills):
-        process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        # Not so late that too few shards are left for the other kills.
-        deadline = time.monotonic() + moments.uniform(1, 12)
-        while time.monotonic() < deadline and num_finished(output) < shards * (kill + 1) // (kills + 1):
-            time.sleep(0.01)
-        assert process.poll() is None, "the command ended before it was killed"
-        process.kill()
-        assert process.wait() == -signal.SIGKILL
-    subprocess.run(arguments, check=True, capture_output=True)
 
 
 def assert_same_job(found: Path, expected: Path, tolerance: float = 0) -> None:
