@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -34,7 +35,7 @@ def folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("recordings")
     for number in range(RECORDINGS):
         parts = [silence(1.5), hum(1, number % 5), silence(1), noise(2, number), silence(1.5), hum(1.5, number % 3)]
-        whole = sum((list(part) for part in parts[: 1 + number % 6]), [])
+        whole = np.concatenate(parts[: 1 + number % 6])
         soundfile.write(folder / f"{number:03}.wav", whole, 16000, subtype="FLOAT")
     for number in (7, 70):
         (folder / f"{number:03}.wav").write_text("no audio")
