@@ -25,7 +25,7 @@ import psutil
 import torch
 
 from hf_gar import VGGishFusionConfig, VGGishFusionFeatureExtractor, VGGishFusionModel, load_audio
-from hf_gar.embedding.embedder import DTYPES, choose_dtype
+from hf_gar.embedding.devices import DTYPES, choose_dtype
 from hf_gar.embedding.length_buckets import SECONDS_AT_ONCE
 from hf_gar.embedding.local_engine import LocalEngine
 from hf_gar.embedding.run import JobOptions, embed_recordings

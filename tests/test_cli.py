@@ -120,13 +120,13 @@ print("torch" in sys.modules, "datasets" in sys.modules, file=sys.stderr)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr == "False False\n"
     status = json.loads(done.stdout)
-    assert (status["embedded"], status["failed"], status["finished"], status["missing"]) == (6, 0, [0, 1], [])
+    assert (status["done"], status["failed"], status["finished"], status["missing"]) == (6, 0, [0, 1], [])
     assert status["job"]["num_shards"] == 2
 
 
 def test_a_job_says_how_far_it_is(recordings, repository, tmp_path, run_here):
     command = ["embed", recordings, "--model", repository, "--output", tmp_path / "job", "--num-shards", 3]
-    assert "hf-gar: 6 recordings in 3 shards; embedding shard 1" in run_here(*command, "--shard", 1)[2]
+    assert "hf-gar: 6 recordings in 3 shards; shard 1 alone" in run_here(*command, "--shard", 1)[2]
     assert "hf-gar: 6 recordings in 3 shards; 1 of 3 are done, resuming" in run_here(*command)[2]
     _, _, errors = run_here(*command)
     assert "hf-gar: 6 recordings in 3 shards; all are done" in errors

@@ -20,6 +20,7 @@ from hf_gar.cli import (
     push_dataset,
     search,
     status,
+    tag,
 )
 from hf_gar.cli import map as draw_map
 from hf_gar.cli.messages import say
@@ -30,6 +31,7 @@ COMMANDS = (
     export,
     push,
     embed,
+    tag,
     status,
     push_dataset,
     index,

@@ -24,16 +24,18 @@ def whole_number(minimum: int) -> Callable[[str], int]:
     return parse
 
 
-def number(minimum: float, is_exclusive: bool = False) -> Callable[[str], float]:
-    """The type of an option that takes numbers from `minimum` on, or above it."""
+def number(minimum: float, is_exclusive: bool = False, maximum: float = math.inf) -> Callable[[str], float]:
+    """The type of an option that takes numbers from `minimum` on, or above it, up to `maximum`."""
 
     def parse(text: str) -> float:
         try:
             value = float(text)
         except ValueError:
             value = math.nan
-        if not math.isfinite(value) or value < minimum or (is_exclusive and value == minimum):
+        is_low = value <= minimum if is_exclusive else value < minimum
+        if not math.isfinite(value) or is_low or value > maximum:
             limit = f"above {minimum:g}" if is_exclusive else f"of {minimum:g} or more"
+            limit = f"from {minimum:g} to {maximum:g}" if maximum < math.inf else limit
             raise argparse.ArgumentTypeError(f"expected a number {limit}, not {text!r}")
         return value
 
@@ -95,6 +97,18 @@ def layer_choice(options: argparse.Namespace) -> dict[str, Any]:
     if options.unfused:
         return {"fusion_layers": None}
     return {} if options.fusion_layers is None else {"fusion_layers": options.fusion_layers}
+
+
+def add_input_length_option(parser: argparse.ArgumentParser) -> None:
+    """The length of the network's input, where that is fixed."""
+    parser.add_argument(
+        "--max-length", type=whole_number(1), metavar="FRAMES", help="AST's input length, in frames of 10 ms"
+    )
+
+
+def input_length(options: argparse.Namespace) -> dict[str, Any]:
+    """The length of the input as a field of the configuration; none where the default is wanted."""
+    return {} if options.max_length is None else {"max_length": options.max_length}
 
 
 def add_index_option(parser: argparse.ArgumentParser) -> None:

@@ -1,57 +1,37 @@
-"""The function that `datasets.map` calls: recordings in, embeddings out."""
+"""Embed recordings: the function that `datasets.map` calls, recordings in, embeddings out."""
 
-import copy
-import os
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import datasets
+import numpy as np
 import torch
 
 from hf_gar.embedding.crop import Crop
-from hf_gar.embedding.decoding import ChunkDataset, ProcessPool, Unreadable, WorkerPool
-from hf_gar.embedding.file_names import escape
-from hf_gar.embedding.length_buckets import Embedding, LengthBuckets
-from hf_gar.errors import HfGarError
-from hf_gar.hub.load import Repository, find_repository
+from hf_gar.embedding.decoding import WorkerPool
+from hf_gar.embedding.devices import AUTO
+from hf_gar.embedding.length_buckets import ClipEmbedding
+from hf_gar.embedding.map_function import MapFunction
+from hf_gar.hub.load import Repository
 from hf_gar.models import FusionFeatureExtractor, FusionModel
-from hf_gar.models.audio_loading import AudioError, check_embedding
 from hf_gar.tiny import TINY
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-AUTO = "auto"
-BFLOAT16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "arm_bf16", "bf16")
-IMPORTED_IN = os.getpid()
+
+class Embedding(NamedTuple):
+    """A recording's embedding, in float32: of the clip, (D,), and of its frames, (frame, D), where they were wanted.
+
+    `frame_times` are the frames' centres, in seconds, (frame,).
+    """
+
+    clip: np.ndarray
+    duration_s: float
+    frames: np.ndarray | None
+    frame_times: np.ndarray | None
 
 
-def parse_device(device: str | torch.device) -> torch.device:
-    """A device of this machine; a ValueError where PyTorch does not know it, or it is not here."""
-    accelerator = torch.accelerator.current_accelerator(check_available=True)
-    here = ["cpu"] if accelerator is None else ["cpu", accelerator.type]
-    try:
-        parsed = torch.device(device)
-    except RuntimeError as error:
-        raise ValueError(
-            f"device={device!r} is none that PyTorch knows. This machine has {', '.join(here)}."
-        ) from error
-    if parsed.type not in here:
-        raise ValueError(f"device={device!r} is not on this machine, which has {', '.join(here)}.")
-    return parsed
-
-
-def choose_dtype(device: str) -> str:
-    """The name of the fastest dtype that is good enough: "bfloat16" where the device computes it natively."""
-    if torch.device(device).type == "cuda":
-        is_native = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        read_capabilities = getattr(torch.cpu, "get_capabilities", None)  # not in every version of PyTorch
-        capabilities: dict[str, Any] = read_capabilities() if read_capabilities else {}
-        is_native = torch.device(device).type == "cpu" and any(capabilities.get(name) for name in BFLOAT16_INSTRUCTIONS)
-    return "bfloat16" if is_native else "float32"
-
-
-class AudioEmbedder:
+class AudioEmbedder(MapFunction):
     """A callable for `dataset.map(embedder, batched=True)`, which adds the columns "embedding" and "duration_s".
 
     It can be pickled, takes `num_proc` and `with_rank` (one GPU a process), loads its model once in each process, and
@@ -87,6 +67,10 @@ class AudioEmbedder:
         workers: Processes that decode recordings while the model works, or a pool of them; by default this one does.
     """
 
+    task = "embed"
+    activity = "Embedding"
+    model_class = FusionModel
+
     def __init__(
         self,
         model: str | Path | Repository | FusionModel = TINY,
@@ -104,80 +88,21 @@ class AudioEmbedder:
         batch_size: int | None = None,
         workers: int | WorkerPool = 0,
     ):
-        if dtype not in (AUTO, *DTYPES):
-            raise ValueError(f"dtype has to be one of {', '.join((AUTO, *DTYPES))}, not {dtype!r}.")
-        if on_error not in ("raise", "record"):
-            raise ValueError(f'on_error has to be "raise" or "record", not {on_error!r}.')
-        if batch_size is not None and batch_size < 1:
-            raise ValueError(f"batch_size has to be 1 or more, not {batch_size}.")
-        self.device = None if device is None else str(parse_device(device))
-        self.dtype = dtype
-        self.audio_column = audio_column
-        self.on_error = on_error
+        super().__init__(
+            model,
+            feature_extractor,
+            revision=revision,
+            device=device,
+            dtype=dtype,
+            model_kwargs=model_kwargs,
+            feature_extractor_kwargs=feature_extractor_kwargs,
+            audio_column=audio_column,
+            on_error=on_error,
+            batch_size=batch_size,
+            workers=workers,
+        )
         self.with_frames = with_frames
         self.crop = crop
-        self.batch_size = batch_size
-        self.pool = ProcessPool(workers) if isinstance(workers, int) else workers
-        self.repository: Repository | None = None
-        self.model_kwargs = model_kwargs or {}
-        self._model: FusionModel | None = None
-        if isinstance(model, FusionModel):
-            if feature_extractor is None:
-                raise ValueError("A model comes with its feature extractor: pass feature_extractor as well.")
-            if self.model_kwargs or feature_extractor_kwargs or revision is not None or dtype != AUTO:
-                raise ValueError(
-                    "model_kwargs, feature_extractor_kwargs, revision and dtype go with a repository; a model is "
-                    "already built."
-                )
-            self._given_model: FusionModel | None = model
-            self.feature_extractor = feature_extractor
-            self.config = model.config
-        else:
-            if feature_extractor is not None and feature_extractor_kwargs:
-                raise ValueError("Pass feature_extractor or feature_extractor_kwargs, not both.")
-            self._given_model = None
-            self.repository = find_repository(model, revision)
-            self.feature_extractor = feature_extractor or self.repository.load_feature_extractor(
-                **(feature_extractor_kwargs or {})
-            )
-            self.config = self.repository.load_config(**self.model_kwargs)
-        self.feature_extractor.match(self.config)
-
-    def __getstate__(self) -> dict[str, Any]:
-        # A process that unpickles this loads its own model; and `datasets` hashes the pickle.
-        return {**self.__dict__, "_model": None}
-
-    def __call__(
-        self, batch: dict[str, list], rank: int | None = None, on_loaded: Callable[[int], object] | None = None
-    ) -> dict[str, list]:
-        """Embed the recordings of a batch of rows, whose crops depend on their column "split", if they have one.
-
-        Args:
-            batch: The rows, column by column.
-            rank: The process, where `map` runs `with_rank`.
-            on_loaded: As of `embed`.
-
-        Returns:
-            The columns that are added.
-        """
-        if self.audio_column not in batch:
-            raise HfGarError(
-                f"There is no column {self.audio_column!r} to embed, only {', '.join(map(repr, batch))}. "
-                "Name the one with the recordings as audio_column."
-            )
-        splits = batch.get("split", [None] * len(batch[self.audio_column]))
-        results = self.embed(batch[self.audio_column], rank, splits, on_loaded)
-        done = [result if isinstance(result, Embedding) else None for result in results]
-        columns: dict[str, list] = {
-            "embedding": [result and result.clip for result in done],
-            "duration_s": [result and result.duration_s for result in done],
-        }
-        if self.with_frames:
-            columns["frame_embeddings"] = [result and result.frames for result in done]
-            columns["frame_times"] = [result and result.frame_times for result in done]
-        if self.on_error == "record":
-            columns["error"] = [None if isinstance(result, Embedding) else escape(str(result)) for result in results]
-        return columns
 
     def embed(
         self,
@@ -186,96 +111,36 @@ class AudioEmbedder:
         splits: Sequence[str | None] | None = None,
         on_loaded: Callable[[int], object] | None = None,
     ) -> list[Embedding | Exception]:
-        """Embed recordings of any length, each anything that `load_audio` takes.
+        """Embed recordings; the arguments, errors and result are those of `process`, with an `Embedding` each."""
+        return self.process(sources, rank, splits, on_loaded)
 
-        Args:
-            sources: The recordings.
-            rank: The process, where there are several.
-            splits: Of the recordings, for a `crop`.
-            on_loaded: Called with the number of recordings that were read since the last call: progress.
-
-        Returns:
-            For each recording its `Embedding`, or, with `on_error="record"`, the error where it cannot be read.
-
-        Raises:
-            AudioError: A recording cannot be read (with `on_error="raise"`).
-            OSError: A file is missing or cannot be read (likewise).
-        """
-        model = self.load_model(rank)  # first: it makes PyTorch safe in a forked process
-        batch = LengthBuckets(model, self.feature_extractor, self.batch_size, self.with_frames)
-        recordings: dict[int, tuple[str, int]] = {}  # their names and lengths
-        errors: dict[int, Exception] = {}
-        dataset = ChunkDataset(sources, self.feature_extractor, self.crop, splits)
-        for item in self.pool.load(dataset):
-            if isinstance(item, Unreadable):
-                self._raise_or_record(item.error, item.recording, errors)
-            else:
-                batch.add(item)
-                recordings[item.recording] = item.name, item.num_samples
-            if on_loaded is not None and (isinstance(item, Unreadable) or item.is_last):
-                on_loaded(1)
-        batch.run()
-        embeddings: dict[int, Embedding | Exception] = {}
-        for index, (name, num_samples) in recordings.items():
-            embeddings[index] = embedding = batch.merge(index, num_samples)
-            try:
-                check_embedding(embedding.clip, name)
-            except AudioError as error:
-                self._raise_or_record(error, index, errors)
-        return [errors.get(index) or embeddings[index] for index in range(len(sources))]
-
-    def _raise_or_record(self, error: Exception, index: int, errors: dict[int, Exception]) -> None:
-        if self.on_error == "raise":
-            raise error
-        errors.setdefault(index, error)
-
-    def replaced(self, **attributes: Any) -> "AudioEmbedder":
-        """The same embedder with other attributes; it loads a model of its own where its device or dtype is another."""
-        other = copy.copy(self)
-        other.__dict__.update(attributes)
-        if (other.device, other.dtype) != (self.device, self.dtype):
-            other._model = None
-        return other
-
-    def output_features(self, features: datasets.Features) -> datasets.Features:
-        """The columns of a mapped dataset that had `features`, without its audio."""
-        kept = {name: feature for name, feature in features.items() if name != self.audio_column}
-        kept["embedding"] = datasets.List(datasets.Value("float32"), length=self.config.embedding_size)
-        kept["duration_s"] = datasets.Value("float64")
+    @property
+    def added_features(self) -> datasets.Features:
+        embedding = datasets.List(datasets.Value("float32"), length=self.config.embedding_size)
+        features = {"embedding": embedding, "duration_s": datasets.Value("float64")}
         if self.with_frames:
-            kept["frame_embeddings"] = datasets.List(kept["embedding"])
-            kept["frame_times"] = datasets.List(datasets.Value("float64"))
-        if self.on_error == "record":
-            kept["error"] = datasets.Value("string")
-        return datasets.Features(kept)
+            features["frame_embeddings"] = datasets.List(embedding)
+            features["frame_times"] = datasets.List(datasets.Value("float64"))
+        return datasets.Features(features)
 
-    def load_model(self, rank: int | None = None) -> FusionModel:
-        """The model, which is loaded when it is first needed; `rank` is the process, where there are several.
+    def load_from(self, repository: Repository, dtype: torch.dtype) -> FusionModel:
+        return repository.load_model(dtype, **self.model_kwargs)
 
-        Raises:
-            HfGarError: The repository's weights are damaged, or the device is not there.
-        """
-        if os.getpid() != IMPORTED_IN:
-            # This process was forked, as those of `map(num_proc=...)` are. OpenMP's threads did not come along, and
-            # PyTorch would wait for them for ever; besides, the processes share the cores already.
-            torch.set_num_threads(1)
-        if self._model is None:
-            if self._given_model is None:
-                assert self.repository is not None
-                dtype = choose_dtype(str(self._choose_device(rank))) if self.dtype == AUTO else self.dtype
-                self._model = self.repository.load_model(DTYPES[dtype], **self.model_kwargs)
-            else:
-                self._model = self._given_model.eval()
-            try:
-                self._model.to(self._choose_device(rank))
-            except (RuntimeError, AssertionError) as error:
-                raise HfGarError(f"The model could not be moved to the device {self.device!r}: {error}") from error
-        return self._model
+    def keep(self, model: FusionModel, clip: ClipEmbedding) -> ClipEmbedding:
+        return clip
 
-    def _choose_device(self, rank: int | None) -> torch.device:
-        if self.device is not None:
-            return torch.device(self.device)
-        accelerator = torch.accelerator.current_accelerator(check_available=True)
-        if accelerator is None:
-            return torch.device("cpu")
-        return torch.device(accelerator.type, (rank or 0) % torch.accelerator.device_count())
+    def result(self, clips: Sequence[ClipEmbedding], duration_s: float) -> Embedding:
+        (clip,) = clips
+        times = None if clip.frames is None else self.feature_extractor.frame_times(len(clip.frames))
+        return Embedding(clip.embedding, duration_s, clip.frames, times)
+
+    def columns(self, result: Embedding) -> dict[str, Any]:
+        return {
+            "embedding": result.clip,
+            "duration_s": result.duration_s,
+            "frame_embeddings": result.frames,
+            "frame_times": result.frame_times,
+        }
+
+    def describe(self) -> dict[str, Any]:
+        return {**super().describe(), "frames": self.with_frames, "crop": self.crop and asdict(self.crop)}

@@ -2,6 +2,8 @@
 
 import math
 from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -17,20 +19,23 @@ SECONDS_AT_ONCE = 80.0
 SECONDS_AT_ONCE_ON_ACCELERATORS = 960.0
 # Chunks of like length wait for each other, all together at most so many times as much.
 WAITING_BATCHES = 8
-# Windows are of like length where the longest is at most this much longer than the shortest.
+# Inputs are of like length where the longest is at most this much longer than the shortest.
 LENGTH_RATIO = 1.15
 
 
-class Embedding(NamedTuple):
-    """A recording's embedding, in float32: of the clip, (D,), and of its frames, (frame, D), where they were wanted.
+class ClipEmbedding(NamedTuple):
+    """The embedding of a clip, a recording or a window of it, in float32: (D,).
 
-    `frame_times` are the frames' centres, in seconds, (frame,).
+    `frames`, (frame, D), are those of its frames, where they were wanted. The clip is the `num_samples` samples of the
+    recording, which has a number, from `start` on; errors call it `name`.
     """
 
-    clip: np.ndarray
-    duration_s: float
+    recording: int
+    start: int
+    num_samples: int
+    name: str
+    embedding: np.ndarray
     frames: np.ndarray | None
-    frame_times: np.ndarray | None
 
 
 class _Piece(NamedTuple):
@@ -39,6 +44,15 @@ class _Piece(NamedTuple):
     summary: torch.Tensor
     num_frames: int
     frames: torch.Tensor | None
+
+
+@dataclass
+class _Clip:
+    """The embedded chunks of a clip, by their numbers; how many it has and how long it is, its last chunk says."""
+
+    pieces: dict[int, _Piece] = field(default_factory=dict)
+    num_pieces: int | None = None
+    num_samples: int = 0
 
 
 class LengthBuckets:
@@ -66,9 +80,18 @@ class LengthBuckets:
         self.frames_at_once = int(seconds * feature_extractor.sampling_rate / feature_extractor.hop_length)
         self._waiting: dict[int, list[LoadedChunk]] = defaultdict(list)  # by their class of lengths
         self._waiting_frames = 0
-        self._pieces: dict[int, dict[int, _Piece]] = defaultdict(dict)  # by recording, then by the chunk's number
+        self._clips: dict[tuple[int, int], _Clip] = defaultdict(_Clip)  # by their recording and where they begin in it
+        self._embedded: list[ClipEmbedding] = []
 
-    def add(self, chunk: LoadedChunk) -> None:
+    def embed(self, chunks: Iterable[LoadedChunk]) -> Iterator[ClipEmbedding]:
+        """Embed chunks, those of like length together; a clip's embedding comes as soon as all its chunks are there."""
+        for chunk in chunks:
+            self._add(chunk)
+            yield from self._take_embedded()
+        self._run()
+        yield from self._take_embedded()
+
+    def _add(self, chunk: LoadedChunk) -> None:
         """Take a chunk, and embed those of like length where they make a batch."""
         length = self._input_length(chunk)
         alike = self._waiting[self.length_class(length)]
@@ -79,12 +102,12 @@ class LengthBuckets:
         if self._waiting_frames > WAITING_BATCHES * self.frames_at_once:
             self._embed(max(self._waiting.values(), key=lambda others: sum(map(self._input_length, others))))
 
-    def run(self) -> None:
+    def _run(self) -> None:
         """Embed all the chunks that wait, the shortest first."""
         batch: list[LoadedChunk] = []
         for chunk in sorted(
             (chunk for alike in self._waiting.values() for chunk in alike),
-            key=lambda chunk: (len(chunk.spectrogram), chunk.recording, chunk.number),
+            key=lambda chunk: (len(chunk.spectrogram), chunk.recording, chunk.start, chunk.number),
         ):
             if self._is_full(batch, chunk):
                 self._embed(batch)
@@ -92,20 +115,25 @@ class LengthBuckets:
         self._embed(batch)
         self._waiting.clear()
 
-    def merge(self, recording: int, num_samples: int) -> Embedding:
-        """The embedding of a recording of so many samples, all of whose chunks are embedded."""
-        by_number = self._pieces.pop(recording)
-        pieces = [by_number[number] for number in sorted(by_number)]
+    def _take_embedded(self) -> list[ClipEmbedding]:
+        embedded, self._embedded = self._embedded, []
+        return embedded
+
+    def _merge(self, chunk: LoadedChunk, clip: _Clip) -> ClipEmbedding:
+        """The embedding of a clip, of which `chunk` is one, and all of whose chunks are embedded."""
+        pieces = [clip.pieces[number] for number in range(len(clip.pieces))]
         num_frames = torch.tensor([piece.num_frames for piece in pieces])
         with torch.inference_mode():
             summaries = torch.cat([piece.summary for piece in pieces]).to(self.model.device)
-            clip = self.model.pooling.merge(summaries, num_frames.to(self.model.device))
+            embedding = self.model.pooling.merge(summaries, num_frames.to(self.model.device))
         frames = [piece.frames for piece in pieces if piece.frames is not None]
-        return Embedding(
-            clip=clip.float().cpu().numpy(),
-            duration_s=num_samples / self.feature_extractor.sampling_rate,
+        return ClipEmbedding(
+            recording=chunk.recording,
+            start=chunk.start,
+            num_samples=clip.num_samples,
+            name=chunk.name,
+            embedding=embedding.float().cpu().numpy(),
             frames=torch.cat(frames).numpy() if frames else None,
-            frame_times=self.feature_extractor.frame_times(int(num_frames.sum())) if frames else None,
         )
 
     def length_class(self, length: int) -> int:
@@ -145,7 +173,12 @@ class LengthBuckets:
                 self._embed(part)
             return
         for chunk, piece in zip(chunks, pieces, strict=True):
-            self._pieces[chunk.recording][chunk.number] = piece
+            clip = self._clips[chunk.recording, chunk.start]
+            clip.pieces[chunk.number] = piece
+            if chunk.is_last:
+                clip.num_pieces, clip.num_samples = chunk.number + 1, chunk.num_samples
+            if len(clip.pieces) == clip.num_pieces:
+                self._embedded.append(self._merge(chunk, self._clips.pop((chunk.recording, chunk.start))))
 
     def _forward(self, chunks: list[LoadedChunk]) -> list[_Piece]:
         inputs = self.feature_extractor.pad(

@@ -93,7 +93,7 @@ def embed_task(
     )
     if summary.failed:
         message = f"{summary.failed} recordings could not be embedded: see {summary.output / ERRORS_FILE}."
-        if not options.allow_failures or not summary.embedded:
+        if not options.allow_failures or not summary.done:
             raise HfGarError(
                 f"{message} Repair them and try again, or allow it (`allow_failures`), which leaves them out."
             )

@@ -89,6 +89,15 @@ class Repository:
                         return True
         return False
 
+    def require_classifier(self) -> type[FusionForAudioClassification]:
+        """The class of the classifier; a HfGarError where there is none."""
+        if self.spec.classifier is None or not self.has_classifier:
+            raise HfGarError(
+                f"{self.name} has no classifier, only embeddings. CNN14 and AST have one of AudioSet's labels, which "
+                "`hf-gar export` writes unless it is told not to; train one of your own on the embeddings of any model."
+            )
+        return self.spec.classifier
+
     def load_classifier(self, dtype: torch.dtype = torch.float32, **config: Any) -> FusionForAudioClassification:
         """The model with its classifier, in evaluation mode; `config` replaces fields of its configuration.
 
@@ -96,14 +105,10 @@ class Repository:
             HfGarError: There is none, or the weights are damaged, not those of the configuration, or not finite.
             ValueError: As `load_config`.
         """
-        if self.spec.classifier is None or not self.has_classifier:
-            raise HfGarError(
-                f"{self.name} has no classifier, only embeddings. Choose a repository that was exported or trained "
-                "with one."
-            )
+        classifier_class = self.require_classifier()
         loaded = self.load_config(**config)
         with loading(f"The weights of {self.name}"):
-            model = self.spec.classifier.from_pretrained(self.folder, config=loaded, dtype=dtype, use_safetensors=True)
+            model = classifier_class.from_pretrained(self.folder, config=loaded, dtype=dtype, use_safetensors=True)
         return model.eval()
 
     def load_feature_extractor(self, **fields: Any) -> FusionFeatureExtractor:

@@ -1,6 +1,6 @@
 """The pipeline "audio-classification" for the fusion models: recordings of any length in, labels out."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -9,12 +9,11 @@ import torch
 # Those marked F401 are needed by the others: of a local folder, transformers 4 copies only what a file names itself.
 from .audio_integrity import DamageError  # noqa: F401
 from .audio_loading import open_recording, read_samples
-from .chunks import split_windows
+from .chunks import split_windows, window_samples
 from .fusion import span_mask  # noqa: F401
 from .pipeline_recordings import RecordingPipeline
 
 FUNCTIONS = ("softmax", "sigmoid", "none")
-WINDOW_S = 2.0
 
 
 class FusionAudioClassificationPipeline(RecordingPipeline):
@@ -58,32 +57,17 @@ class FusionAudioClassificationPipeline(RecordingPipeline):
                 raise ValueError("window_s and hop_s go with timestamps=True, which asks for the labels of windows.")
             yield from super().preprocess(inputs)
             return
-        length, hop = self._window_samples(WINDOW_S if window_s is None else window_s, hop_s)
+        rate, minimum = self.feature_extractor.sampling_rate, self.feature_extractor.minimum_samples
+        windows = window_samples(window_s, hop_s, rate, minimum, type(self.model).__name__)
         recording = open_recording(inputs)
-        blocks = read_samples(recording, self.feature_extractor.sampling_rate)
+        blocks = read_samples(recording, rate)
         last: dict[str, Any] = {}
-        for start, waveform in split_windows(blocks, length, hop):
+        for start, waveform in split_windows(blocks, *windows):
             for chunk in self.chunks(iter([waveform]), recording.name):
                 if last:
                     yield {**last, "is_last": False}
                 last = {**chunk, "window": (start, start + len(waveform))}
         yield last
-
-    def _window_samples(self, window_s: float, hop_s: float | None) -> tuple[int, int]:
-        """The length of a window, and from one to the next, in samples."""
-        rate, minimum = self.feature_extractor.sampling_rate, self.feature_extractor.minimum_samples
-        if not window_s * rate >= minimum:
-            raise ValueError(
-                f"window_s={window_s} is shorter than the {minimum / rate:g} s that {type(self.model).__name__} takes "
-                "as a minimum. Choose longer windows; hop_s may be shorter."
-            )
-        hop_s = window_s / 2 if hop_s is None else hop_s
-        if not 1 / rate <= hop_s <= window_s:
-            raise ValueError(
-                f"hop_s={hop_s} has to be above 0 and at most window_s={window_s}: with more, what lies between two "
-                "windows would not be classified."
-            )
-        return round(window_s * rate), round(hop_s * rate)
 
     def postprocess(
         self,
@@ -104,12 +88,32 @@ class FusionAudioClassificationPipeline(RecordingPipeline):
         self, chunks: Sequence[dict[str, Any]], top_k: int | None, function_to_apply: str | None
     ) -> list[dict[str, Any]]:
         """The labels of a recording of its chunks, the best first."""
-        embedding, config = self.merge(chunks), self.model.config
+        embedding = self.merge(chunks)
         with torch.inference_mode():
-            scores = self.model.classify(embedding[None])[0].float().cpu()
-        if function_to_apply is None:
-            function_to_apply = "sigmoid" if config.problem_type == "multi_label_classification" else "softmax"
-        if function_to_apply != "none":
-            scores = scores.softmax(0) if function_to_apply == "softmax" else scores.sigmoid()
-        best = scores.argsort(descending=True, stable=True)[:top_k].tolist()
-        return [{"score": scores[index].item(), "label": config.id2label[index]} for index in best]
+            logits = self.model.classify(embedding[None])[0]
+        scores = label_scores(logits, self.model.config.problem_type, function_to_apply)
+        return best_labels(scores, self.model.config.id2label, top_k)
+
+
+def label_scores(logits: torch.Tensor, problem_type: str | None, function_to_apply: str | None = None) -> torch.Tensor:
+    """A clip's scores (label,) of its logits (label,), in float32 on the processor.
+
+    Args:
+        logits: A classifier's.
+        problem_type: Of its configuration.
+        function_to_apply: "softmax", "sigmoid" or "none"; by default as the `problem_type` says.
+    """
+    if function_to_apply is None:
+        function_to_apply = "sigmoid" if problem_type == "multi_label_classification" else "softmax"
+    logits = logits.float().cpu()
+    if function_to_apply == "none":
+        return logits
+    return logits.softmax(0) if function_to_apply == "softmax" else logits.sigmoid()
+
+
+def best_labels(
+    scores: torch.Tensor, labels: Mapping[int, str] | Sequence[str], top_k: int | None
+) -> list[dict[str, Any]]:
+    """The `top_k` labels with the highest scores (label,), or all, the best first, as {"score": ..., "label": ...}."""
+    best = scores.argsort(descending=True, stable=True)[:top_k].tolist()
+    return [{"score": scores[index].item(), "label": labels[index]} for index in best]

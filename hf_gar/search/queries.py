@@ -10,8 +10,7 @@ import pyarrow.compute as pc
 
 from hf_gar.embedding.crop import Crop
 from hf_gar.embedding.decoding import read_blocks
-from hf_gar.embedding.embedder import AudioEmbedder
-from hf_gar.embedding.length_buckets import Embedding
+from hf_gar.embedding.embedder import AudioEmbedder, Embedding
 from hf_gar.embedding.results import FinishedJob
 from hf_gar.embedding.shards import NAME_COLUMNS
 from hf_gar.errors import HfGarError

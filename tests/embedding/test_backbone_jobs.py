@@ -28,7 +28,7 @@ def test_a_job_over_real_recordings(repository, tmp_path):
     for path in paths:
         (tmp_path / "clips" / path.name).symlink_to(path)
     status = embed_job([tmp_path / "clips"], repository, tmp_path / "job", with_frames=True)
-    assert (status.embedded, status.failed) == (len(paths), 0)
+    assert (status.done, status.failed) == (len(paths), 0)
     job = read_job(tmp_path / "job")
     found = find_repository(repository)
     model, extractor = found.load_model(), found.load_feature_extractor()

@@ -337,7 +337,7 @@ def test_mistakes_are_named(embeddings, options, message, tmp_path):
 
 
 def test_a_folder_without_a_job(tmp_path):
-    with pytest.raises(HfGarError, match="holds no embedding job"):
+    with pytest.raises(HfGarError, match="holds no job"):
         draw_map(tmp_path)
 
 

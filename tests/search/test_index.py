@@ -212,7 +212,7 @@ def test_an_index_of_another_job_is_refused(tmp_path):
 
 
 def test_jobs_that_cannot_be_indexed(tmp_path):
-    with pytest.raises(HfGarError, match="holds no embedding job"):
+    with pytest.raises(HfGarError, match="holds no job"):
         EmbeddingIndex.build(tmp_path)
     unfinished = write(tmp_path / "unfinished", embeddings(50), shards=2)
     shard_path(unfinished, 1, 2).unlink()
