@@ -97,9 +97,24 @@ def layer_choice(options: argparse.Namespace) -> dict[str, Any]:
     return {} if options.fusion_layers is None else {"fusion_layers": options.fusion_layers}
 
 
+def add_job_argument(parser: argparse.ArgumentParser) -> None:
+    """Which job; as `folder` in the options."""
+    parser.add_argument("folder", metavar="DIR", help="the folder that `hf-gar embed` wrote")
+
+
+def add_audio_root_option(parser: argparse.ArgumentParser) -> None:
+    """Where a job's recordings are."""
+    parser.add_argument("--audio-root", metavar="DIR", help="the folder of the recordings, where they have moved")
+
+
 def add_index_option(parser: argparse.ArgumentParser) -> None:
     """Which index of a job."""
     parser.add_argument("--index", metavar="DIR", help="the folder that `hf-gar index` wrote (default: DIR/index)")
+
+
+def add_json_option(parser: argparse.ArgumentParser, what: str = "the result as JSON") -> None:
+    """Whether a program reads the result."""
+    parser.add_argument("--json", action="store_true", help=f"print {what}")
 
 
 def open_or_build(folder: str, index: str | None) -> Any:

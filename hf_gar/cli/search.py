@@ -1,10 +1,10 @@
 """`hf-gar search`: the recordings of a job that sound most like a query."""
 
 import argparse
-import json
 from typing import Any
 
-from hf_gar.cli.options import add_index_option, open_or_build, whole_number
+from hf_gar.cli.messages import print_json
+from hf_gar.cli.options import add_index_option, add_job_argument, add_json_option, open_or_build, whole_number
 
 VALUE_LENGTH = 60  # of a column, in characters
 
@@ -17,7 +17,7 @@ def add_command(commands: Any) -> None:
         "first.",
     )
     parser.set_defaults(run=run)
-    parser.add_argument("folder", metavar="DIR", help="the folder that `hf-gar embed` wrote")
+    add_job_argument(parser)
     parser.add_argument("queries", nargs="*", metavar="QUERY", help="a recording, embedded as those of the job were")
     parser.add_argument(
         "--row", type=whole_number(0), metavar="N", help="look for what is like the job's row N, from 0"
@@ -33,7 +33,7 @@ def add_command(commands: Any) -> None:
     add_index_option(parser)
     parser.add_argument("--model", metavar="DIR_OR_REPO", help="the job's model, where it has moved")
     parser.add_argument("--device", help="as in PyTorch")
-    parser.add_argument("--json", action="store_true", help="print what is found as JSON, a line for each")
+    add_json_option(parser, "what is found as JSON, a line for each")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -63,7 +63,7 @@ def _print(found: Any, queries: list[str], as_json: bool) -> None:
     for hit in found:
         query = queries[hit.pop("query")]
         if as_json:
-            print(json.dumps({"query": query, **hit}, ensure_ascii=False, default=str))
+            print_json({"query": query, **hit})
             continue
         if query != shown and len(queries) > 1:
             print(f"{query}:")
