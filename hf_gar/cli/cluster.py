@@ -5,7 +5,7 @@ import sys
 from typing import Any
 
 from hf_gar.cli.messages import print_json
-from hf_gar.cli.options import add_index_option, add_job_argument, add_json_option, open_or_build, whole_number
+from hf_gar.cli.options import add_index_option, add_job_argument, add_json_option, whole_number
 
 
 def add_command(commands: Any) -> None:
@@ -29,8 +29,9 @@ def add_command(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from hf_gar.search.clusters import NO_CLUSTER, find_clusters, write_clusters
+    from hf_gar.search.index import EmbeddingIndex
 
-    index = open_or_build(options.folder, options.index)
+    index = EmbeddingIndex.open_or_build(options.folder, options.index)
     found = find_clusters(
         index,
         method=options.method,

@@ -11,7 +11,6 @@ from hf_gar.cli.options import (
     add_index_option,
     add_job_argument,
     add_json_option,
-    open_or_build,
 )
 
 
@@ -44,8 +43,9 @@ def add_command(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     from hf_gar.files import write_whole_file
     from hf_gar.search.duplicates import find_duplicates, kept_names, write_duplicates
+    from hf_gar.search.index import EmbeddingIndex
 
-    index = open_or_build(options.folder, options.index)
+    index = EmbeddingIndex.open_or_build(options.folder, options.index)
     found = find_duplicates(index, threshold=options.threshold, audio_root=options.audio_root)
     output = Path(options.folder) / "duplicates" if options.output is None else Path(options.output)
     paths = write_duplicates(found, output)

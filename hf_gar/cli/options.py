@@ -112,21 +112,15 @@ def add_index_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--index", metavar="DIR", help="the folder that `hf-gar index` wrote (default: DIR/index)")
 
 
+def add_job_model_options(parser: argparse.ArgumentParser) -> None:
+    """How recordings are embedded as those of a job were."""
+    parser.add_argument("--model", metavar="DIR_OR_REPO", help="the job's model, where it has moved")
+    parser.add_argument("--device", help="as in PyTorch")
+
+
 def add_json_option(parser: argparse.ArgumentParser, what: str = "the result as JSON") -> None:
     """Whether a program reads the result."""
     parser.add_argument("--json", action="store_true", help=f"print {what}")
-
-
-def open_or_build(folder: str, index: str | None) -> Any:
-    """The index of a job; without one in the usual place, it is made."""
-    from pathlib import Path
-
-    from hf_gar.search.description import DESCRIPTION_FILE
-    from hf_gar.search.index import INDEX_FOLDER, EmbeddingIndex
-
-    if index is None and not (Path(folder) / INDEX_FOLDER / DESCRIPTION_FILE).exists():
-        return EmbeddingIndex.build(folder)
-    return EmbeddingIndex.open(folder, index)
 
 
 def add_task_options(parser: argparse.ArgumentParser) -> None:

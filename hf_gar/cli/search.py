@@ -4,7 +4,7 @@ import argparse
 from typing import Any
 
 from hf_gar.cli.messages import print_json
-from hf_gar.cli.options import add_index_option, add_job_argument, add_json_option, open_or_build, whole_number
+from hf_gar.cli.options import add_index_option, add_job_argument, add_job_model_options, add_json_option, whole_number
 
 VALUE_LENGTH = 60  # of a column, in characters
 
@@ -31,16 +31,17 @@ def add_command(commands: Any) -> None:
         "--segment", action="store_true", help="find where in long recordings it occurs; takes a job with --frames"
     )
     add_index_option(parser)
-    parser.add_argument("--model", metavar="DIR_OR_REPO", help="the job's model, where it has moved")
-    parser.add_argument("--device", help="as in PyTorch")
+    add_job_model_options(parser)
     add_json_option(parser, "what is found as JSON, a line for each")
 
 
 def run(options: argparse.Namespace) -> int:
+    from hf_gar.search.index import EmbeddingIndex
+
     given = [bool(options.queries), options.row is not None, options.file_name is not None]
     if sum(given) != 1:
         raise ValueError("Say what to look for: recordings, or --row, or --file-name.")
-    index = open_or_build(options.folder, options.index)
+    index = EmbeddingIndex.open_or_build(options.folder, options.index)
     row = index.find_row(options.file_name) if options.file_name is not None else options.row
     queries = options.queries if row is None else [f"row {row}"]
     if options.segment:

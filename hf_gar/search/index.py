@@ -13,7 +13,13 @@ from hf_gar.embedding.results import FinishedJob, open_job
 from hf_gar.errors import HfGarError
 from hf_gar.search.approximate import find_candidates, load_lists
 from hf_gar.search.building import EXACT_ROWS, REDUCED_DIMENSION, build_index
-from hf_gar.search.description import IndexDescription, identify_shards, read_index_description, require_same
+from hf_gar.search.description import (
+    DESCRIPTION_FILE,
+    IndexDescription,
+    identify_shards,
+    read_index_description,
+    require_same,
+)
 from hf_gar.search.filters import filter_rows
 from hf_gar.search.libraries import import_library
 from hf_gar.search.queries import QueryEmbedder, find_row, require_queries
@@ -103,6 +109,13 @@ class EmbeddingIndex:
             )
         return cls(opened, folder, description)
 
+    @classmethod
+    def open_or_build(cls, job: str | Path, index: str | Path | None = None) -> "EmbeddingIndex":
+        """As `open`; where there is no index in the usual place, it is built."""
+        if index is None and not (Path(job) / INDEX_FOLDER / DESCRIPTION_FILE).exists():
+            return cls.build(job)
+        return cls.open(job, index)
+
     def __len__(self) -> int:
         return self.description.rows
 
@@ -139,7 +152,8 @@ class EmbeddingIndex:
         """
         require_queries(queries)
         self._check_k(k, len(self))  # before the model is loaded
-        return self.search_embeddings(self.embedder(model, device).embed(queries), k, where=where)
+        embedded = self.embedder(model, device).embed(queries)
+        return self.search_embeddings(np.stack([embedding.clip for embedding in embedded]), k, where=where)
 
     def search_rows(self, rows: Sequence[int], k: int = 10, *, where: str | None = None) -> datasets.Dataset:
         """As `search`, with recordings of the job as queries, by their numbers; none finds itself."""
@@ -152,11 +166,8 @@ class EmbeddingIndex:
     def search_embeddings(self, embeddings: np.ndarray, k: int = 10, *, where: str | None = None) -> datasets.Dataset:
         """As `search`, of embeddings (query, D) that the job's model gave, all of their layers."""
         self._check_k(k, len(self))
-        if embeddings.ndim != 2 or embeddings.shape[1] != self.job.dimension:
-            raise ValueError(f"embeddings has the shape {embeddings.shape}, expected (query, {self.job.dimension}).")
-        allowed = self._allowed(where)
-        queries = self.reduction.standardize(embeddings[:, self.description.columns])
-        return self._as_dataset(*self.nearest(queries, k, allowed=allowed))
+        queries = self.standardize(embeddings)
+        return self._as_dataset(*self.nearest(queries, k, allowed=self._allowed(where)))
 
     def search_segments(
         self,
@@ -195,7 +206,9 @@ class EmbeddingIndex:
                 self._check_rows(np.array([query]))
                 wanted.append(SegmentQuery(read_frames(self.job, int(query)), int(query)))
             else:
-                wanted.append(SegmentQuery(self.embedder(model, device, with_frames=True).embed_frames(query)))
+                (embedding,) = self.embedder(model, device, with_frames=True).embed([query])
+                assert embedding.frames is not None
+                wanted.append(SegmentQuery(embedding.frames))
         found = find_segments(self.job, wanted, k, self._allowed(where), self.description.columns)
         segments = [segment for of_query in found for segment in of_query]
         rows = np.array([segment.row for segment in segments], np.int64)
@@ -233,6 +246,16 @@ class EmbeddingIndex:
             HfGarError: There is none, or several.
         """
         return find_row(self.job, name)
+
+    def standardize(self, embeddings: np.ndarray) -> np.ndarray:
+        """Embeddings (query, D) of the job's model as `nearest` takes them.
+
+        Raises:
+            ValueError: They have another shape.
+        """
+        if embeddings.ndim != 2 or embeddings.shape[1] != self.job.dimension:
+            raise ValueError(f"embeddings has the shape {embeddings.shape}, expected (query, {self.job.dimension}).")
+        return self.reduction.standardize(embeddings[:, self.description.columns])
 
     def nearest(
         self,

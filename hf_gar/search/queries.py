@@ -66,27 +66,13 @@ class QueryEmbedder:
                 "rows of the job instead."
             )
 
-    def embed(self, queries: Sequence[Any]) -> np.ndarray:
-        """Embed recordings: (query, D).
+    def embed(self, queries: Sequence[Any]) -> list[Embedding]:
+        """Embed recordings.
 
         Raises:
             AudioError: One cannot be read.
             HfGarError: One is silent.
         """
-        return np.stack([embedding.clip for embedding in self._embed(queries)])
-
-    def embed_frames(self, query: Any) -> np.ndarray:
-        """The frames of a recording, (frame, D).
-
-        Raises:
-            AudioError: It cannot be read.
-            HfGarError: It is silent.
-        """
-        frames = self._embed([query])[0].frames
-        assert frames is not None
-        return frames
-
-    def _embed(self, queries: Sequence[Any]) -> list[Embedding]:
         for query in queries:
             name, blocks = read_blocks(query, self.embedder.feature_extractor.sampling_rate, None, None)
             if not any(np.abs(block).max(initial=0) >= SILENT for block in blocks):
