@@ -5,6 +5,7 @@ import threading
 from typing import Any
 
 from hf_gar.cli.options import add_index_option, add_job_model_options, whole_number
+from hf_gar.cli.stopping import Stopped
 
 
 def add_command(commands: Any) -> None:
@@ -50,6 +51,7 @@ def run(options: argparse.Namespace) -> int:
     print(f"The app is at {address}; Ctrl-C ends it.", flush=True)
     try:
         threading.Event().wait()
-    finally:
+    except Stopped as stopped:  # as it is meant to end: there is nothing to resume
         app.close(verbose=False)
+        return stopped.exit_code
     return 0

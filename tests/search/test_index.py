@@ -111,6 +111,16 @@ def test_the_reduction_is_scikit_learns(tmp_path):
     assert index.reduction.kept_variance == pytest.approx(pca.explained_variance_ratio_.sum(), abs=1e-3)
 
 
+def test_rounding_is_not_magnified(tmp_path):
+    """Of a dimension that varies by rounding alone, standardising would make as much as of the others."""
+    vectors = embeddings(200)
+    rounding = np.spacing(np.float32(3)) * np.random.default_rng(1).integers(-1, 2, (201, 32))
+    job = np.concatenate([vectors, (3 + rounding[:200]).astype(np.float32)], axis=1)
+    index = EmbeddingIndex.build(write(tmp_path / "job", job))
+    again = np.concatenate([vectors[:1], (3 + rounding[200:]).astype(np.float32)], axis=1)  # the first, computed again
+    assert index.search_embeddings(again, k=1)["similarity"][0] > 0.999
+
+
 def test_a_query_by_its_embedding_finds_itself(tmp_path):
     vectors = embeddings(200)
     result = EmbeddingIndex.build(write(tmp_path / "job", vectors)).search_embeddings(vectors[[7, 150]], k=1)
