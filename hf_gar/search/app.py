@@ -18,25 +18,13 @@ LAUNCH_OPTIONS = {"max_file_size": "200mb"}
 TABLE = ["similarity", "recording", "about"]
 
 
-def build_app(
-    job: str | Path,
-    *,
-    index: str | Path | None = None,
-    model: str | Path | None = None,
-    device: str | None = None,
-    color: str | None = None,
-    audio_root: str | Path | None = None,
-) -> Any:
+def build_app(job: str | Path, *, index: str | Path | None = None, **options: Any) -> Any:
     """An app that searches a job, which `launch()` starts. A job without an index is indexed first.
 
     Args:
         job: The job's folder, or the name of a dataset on the Hub that `hf-gar push-dataset` made.
         index: The index's folder, by default `index` in the job's.
-        model: Where the job's model is now, by default where it was.
-        device: As in PyTorch.
-        color: The column that colours the map.
-        audio_root: The folder of the recordings, where it is not the source's; or hf://datasets/ORG/NAME, a dataset on
-            the Hub that has them as files.
+        options: Those of `Answers`: `model`, `device`, `color`, `audio_root`.
 
     Returns:
         Gradio's `Blocks`.
@@ -45,7 +33,7 @@ def build_app(
         HfGarError: The job, the index or the model will not do, there is no such column, or a library is missing.
     """
     gradio = import_library("gradio", "hf_gar[app]")
-    answers = Answers(_open_index(job, index), model=model, device=device, color=color, audio_root=audio_root)
+    answers = Answers(_open_index(job, index), **options)
 
     def respond(path: str | None) -> list[Any]:
         """The values of `outputs`."""

@@ -26,7 +26,7 @@ from hf_gar.search.threshold import Threshold, choose_threshold, draw_histogram
 # Of each recording, the farther half of which says what distance is usual; larger groups of duplicates hang together by
 # the nearer.
 NEIGHBORS = 16
-# The least that is taken to be usual, of all recordings: among many copies of one, all around are near.
+# The minimum that is taken to be usual, of all recordings: among many copies of one, all around are near.
 USUAL_QUANTILE = 0.1
 QUERIES_AT_ONCE = 1024
 # In a large job: near-duplicates are by far the nearest, and in the same inverted list or one beside it.
@@ -99,8 +99,8 @@ def _closeness(similarities: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """How close each recording is to its nearest, (row, neighbor), by their similarities and rows."""
     distances = np.maximum(1 - similarities, 0)
     usual = np.median(distances[:, distances.shape[1] // 2 :], axis=1)
-    least = max(float(np.quantile(usual, USUAL_QUANTILE)), float(np.finfo(np.float32).eps))
-    usual = np.maximum(usual, least)
+    minimum = max(float(np.quantile(usual, USUAL_QUANTILE)), float(np.finfo(np.float32).eps))
+    usual = np.maximum(usual, minimum)
     return 1 - distances / np.sqrt(usual[:, None] * usual[rows])
 
 

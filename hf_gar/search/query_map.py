@@ -13,7 +13,7 @@ from hf_gar.search.map_page import describe_rows, draw_points
 MAX_POINTS = 2000  # t-SNE of so many takes some seconds, each time an app starts
 SEED = 0
 NEIGHBORS = 5  # among which a query is placed
-LEAST_DISTANCE = 1e-3  # 1 - similarity: nearer ones are the same
+MIN_DISTANCE = 1e-3  # 1 - similarity: nearer ones are the same
 MARK = {"symbol": "star", "size": 18, "color": "#DC050C", "line": {"color": "white", "width": 1.5}}
 LAYOUT = {
     "margin": {"l": 10, "r": 10, "t": 40, "b": 10},  # pixels; the buttons are at the top
@@ -51,7 +51,7 @@ class QueryMap:
         count = min(NEIGHBORS, len(self.positions))
         (similarities,), (rows,) = self.index.nearest(query, count, allowed=self.is_drawn)
         points = np.cumsum(self.is_drawn)[rows] - 1
-        weights = 1 / np.maximum(1 - similarities, LEAST_DISTANCE) ** 2
+        weights = 1 / np.maximum(1 - similarities, MIN_DISTANCE) ** 2
         return np.average(self.positions[points], axis=0, weights=weights)
 
     def figure(self, query: np.ndarray | None = None) -> Any:

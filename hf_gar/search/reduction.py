@@ -15,8 +15,8 @@ from hf_gar.search.libraries import import_library
 # PCA is fitted to a random sample of so many bytes at most: its components only choose candidates.
 SAMPLE_BYTES = 128 * 2**20
 MAX_COVARIANCE = 2048  # dimensions; from more, randomised PCA is faster
-# The least deviation of a dimension, relative to its mean: less is rounding, which standardising would magnify.
-LEAST_DEVIATION = 1e-5
+# The minimum deviation of a dimension, relative to its mean: less is rounding, which standardising would magnify.
+MIN_DEVIATION = 1e-5
 SEED = 0
 
 
@@ -92,7 +92,7 @@ def fit_reduction(blocks: Iterable[np.ndarray], num_rows: int, dimension: int, r
     if not scaler.var_.any():
         raise HfGarError(f"All {num_rows} embeddings are equal: there is nothing to tell apart. Check the recordings.")
     mean = scaler.mean_.astype(np.float32)
-    scale = np.maximum(scaler.scale_, LEAST_DEVIATION * np.abs(scaler.mean_)).astype(np.float32)
+    scale = np.maximum(scaler.scale_, MIN_DEVIATION * np.abs(scaler.mean_)).astype(np.float32)
     sample -= mean
     sample /= scale
     count = min(reduced_dimension, *sample.shape)

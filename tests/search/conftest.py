@@ -1,8 +1,20 @@
-"""A real browser for the pages."""
+"""A job in clusters, and a real browser for the pages."""
 
 import shutil
+from pathlib import Path
 
+import numpy as np
 import pytest
+
+from tests.search.jobs import clusters, write_job
+
+
+@pytest.fixture
+def job(tmp_path) -> Path:
+    labels, embeddings = clusters(15)
+    names = [f"clip{index}.wav" for index in range(len(labels))]
+    pitch = np.arange(len(labels)) / 7
+    return write_job(tmp_path / "job", {"file_name": names, "label": labels, "pitch": pitch}, embeddings)
 
 
 @pytest.fixture

@@ -20,14 +20,6 @@ from tests.search.jobs import DIMENSION, Scripts, clusters, content, write_clips
 NASTY = "</script><script>window.hurt = 1</script><img src=x onerror='window.hurt = 1'>&amp; <b>$x^$ {{plotly}} %{x}"
 
 
-@pytest.fixture
-def job(tmp_path) -> Path:
-    labels, embeddings = clusters(15)
-    names = [f"clip{index}.wav" for index in range(len(labels))]
-    pitch = np.arange(len(labels)) / 7
-    return write_job(tmp_path / "job", {"file_name": names, "label": labels, "pitch": pitch}, embeddings)
-
-
 def test_text_of_the_data_is_never_markup(tmp_path, recwarn):
     labels, embeddings = clusters(3)
     columns = {"file_name": [NASTY] * 12, NASTY: [NASTY, "_under", "$x^$", *labels[3:]]}
