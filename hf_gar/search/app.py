@@ -15,6 +15,7 @@ from hf_gar.search.index import EmbeddingIndex
 from hf_gar.search.libraries import import_library
 
 LAUNCH_OPTIONS = {"max_file_size": "200mb"}
+KEPT_S = (3600, 3600)  # how often what was uploaded and played is looked through, and after how long it is deleted
 TABLE = ["similarity", "recording", "about"]
 
 
@@ -53,7 +54,7 @@ def build_app(job: str | Path, *, index: str | Path | None = None, **options: An
         return [message, labels, answer.map, rows, *players, *unused]
 
     title = f"{len(answers.index)} recordings"
-    with gradio.Blocks(title=title, analytics_enabled=False) as app:
+    with gradio.Blocks(title=title, analytics_enabled=False, delete_cache=KEPT_S) as app:
         gradio.Markdown(f"# Search {title} by sound")
         with gradio.Row():
             with gradio.Column():

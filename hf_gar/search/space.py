@@ -56,7 +56,7 @@ def push_space(
         if not REPOSITORY_NAME.fullmatch(name):
             raise HfGarError(f"On the Hub a repository is named organisation/name, or user/name, not {name!r}.")
     description = read_description(fetch_job(job, files=JOB_FILE))
-    _require_model(api, job, description, model or description["model"])
+    _require_model(api, job, description, model)
     if audio_root is not None:
         recordings, _ = split_hub_address(audio_root)
         with hub_errors(recordings):
@@ -75,15 +75,16 @@ def push_space(
     return str(commit.repo_url)
 
 
-def _require_model(api: HfApi, job: str, description: dict[str, Any], model: str) -> None:
+def _require_model(api: HfApi, job: str, description: dict[str, Any], chosen: str | None) -> None:
     """Raise a HfGarError where a model is not on the Hub, or is not that of a job; nothing of it is downloaded."""
+    model, revision = (description["model"], description["revision"]) if chosen is None else (chosen, None)
     if model == TINY:
         found = find_repository(TINY).weights_sha256
     elif not REPOSITORY_NAME.fullmatch(model):
         raise HfGarError(f"{job} was embedded with {model}, which was not on the Hub. Say where it is now (`model`).")
     else:
         with hub_errors(model):
-            siblings = api.model_info(model, files_metadata=True).siblings or []
+            siblings = api.model_info(model, revision=revision, files_metadata=True).siblings or []
         digests = {file.rfilename: file.lfs.sha256 for file in siblings if file.lfs is not None}
         found = joint_digest([digests[name] for name in sorted(digests) if name.endswith(".safetensors")])
     if found != description["weights_sha256"]:
