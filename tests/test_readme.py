@@ -11,8 +11,9 @@ from hf_gar.cli import main
 from tests.conftest import save_publishable, save_tiny, save_tiny_classifier, tone
 
 README = Path(__file__).parents[1] / "README.md"
-# Those that take the network or a cluster; tests/hub and tests/embedding/test_interruptions.py run them.
-ELSEWHERE = ("hf-gar export", "hf-gar push", "--engine ray")
+# Those that take the network or a cluster, or run until they are stopped; tests/hub, tests/search/test_app.py and
+# tests/embedding/test_interruptions.py run them.
+ELSEWHERE = ("hf-gar export", "hf-gar push", "--engine ray", "hf-gar app")
 
 
 def write_recordings(folder: Path) -> None:

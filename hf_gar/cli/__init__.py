@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 
 from hf_gar.cli import (
+    app,
     card,
     cluster,
     duplicates,
@@ -18,6 +19,7 @@ from hf_gar.cli import (
     probe,
     push,
     push_dataset,
+    push_space,
     search,
     status,
     tag,
@@ -39,6 +41,8 @@ COMMANDS = (
     duplicates,
     cluster,
     draw_map,
+    app,
+    push_space,
     prepare,
     evaluate,
     probe,

@@ -111,21 +111,30 @@ def input_length(options: argparse.Namespace) -> dict[str, Any]:
     return {} if options.max_length is None else {"max_length": options.max_length}
 
 
+def add_job_argument(parser: argparse.ArgumentParser) -> None:
+    """Which job; as `folder` in the options."""
+    parser.add_argument("folder", metavar="DIR", help="the folder that `hf-gar embed` wrote")
+
+
+def add_audio_root_option(parser: argparse.ArgumentParser) -> None:
+    """Where a job's recordings are."""
+    parser.add_argument("--audio-root", metavar="DIR", help="the folder of the recordings, where they have moved")
+
+
 def add_index_option(parser: argparse.ArgumentParser) -> None:
     """Which index of a job."""
     parser.add_argument("--index", metavar="DIR", help="the folder that `hf-gar index` wrote (default: DIR/index)")
 
 
-def open_or_build(folder: str, index: str | None) -> Any:
-    """The index of a job; without one in the usual place, it is made."""
-    from pathlib import Path
+def add_job_model_options(parser: argparse.ArgumentParser) -> None:
+    """How recordings are embedded as those of a job were."""
+    parser.add_argument("--model", metavar="DIR_OR_REPO", help="the job's model, where it has moved")
+    parser.add_argument("--device", help="as in PyTorch")
 
-    from hf_gar.search.description import DESCRIPTION_FILE
-    from hf_gar.search.index import INDEX_FOLDER, EmbeddingIndex
 
-    if index is None and not (Path(folder) / INDEX_FOLDER / DESCRIPTION_FILE).exists():
-        return EmbeddingIndex.build(folder)
-    return EmbeddingIndex.open(folder, index)
+def add_json_option(parser: argparse.ArgumentParser, what: str = "the result as JSON") -> None:
+    """Whether a program reads the result."""
+    parser.add_argument("--json", action="store_true", help=f"print {what}")
 
 
 def add_task_options(parser: argparse.ArgumentParser) -> None:

@@ -1,19 +1,20 @@
 """`hf-gar status`: how far a job is."""
 
 import argparse
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from hf_gar.cli.jobs import NOT_FINISHED
+from hf_gar.cli.messages import print_json
+from hf_gar.cli.options import add_json_option
 
 
 def add_command(commands: Any) -> None:
     parser = commands.add_parser("status", help="how far a job is", epilog="Exit codes: 0 finished, 5 not.")
     parser.set_defaults(run=run)
     parser.add_argument("folder", metavar="DIR", help="the job's folder")
-    parser.add_argument("--json", action="store_true", help="print the status as JSON")
+    add_json_option(parser, "the status as JSON")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -22,7 +23,7 @@ def run(options: argparse.Namespace) -> int:
     status = read_status(options.folder)
     description = read_description(status.output)
     if options.json:
-        print(json.dumps({"job": description, **asdict(status)}, default=str))
+        print_json({"job": description, **asdict(status)})
         return NOT_FINISHED if status.missing else 0
     print(f"task        {task_of(description)}")
     layers = description["fusion_layers"] or "unfused"

@@ -15,7 +15,7 @@ import soundfile
 
 from hf_gar import HfGarError
 from hf_gar.embedding import sources
-from hf_gar.embedding.publish import push_dataset
+from hf_gar.embedding.publish import fetch_job, push_dataset
 from hf_gar.embedding.results import read_job
 from tests.conftest import embed_job, relative_error, save_tiny
 from tests.hub.local_hub import LocalHub
@@ -377,6 +377,12 @@ def test_a_dataset_on_the_hub_and_back(streaming, recordings, repository_of_one,
         expected = read_job(tmp_path / "out")
         assert (np.array(loaded["embedding"][:], np.float32) == expected.embeddings).all()
         assert list(loaded["label"]) == list(range(6))
+        fetched = read_job(fetch_job("org/embeddings"))
+        assert (fetched.embeddings == expected.embeddings).all()
+        assert fetched.rows.equals(expected.rows)
+        assert fetched.description["weights_sha256"] == expected.description["weights_sha256"]
+        with pytest.raises(HfGarError, match=r"org/sounds is no job's dataset: it has no data/job\.json"):
+            fetch_job("org/sounds")
         with pytest.raises(HfGarError, match="org/sounds holds something else"):
             push_dataset(tmp_path / "out", "org/sounds")
         with pytest.raises(HfGarError, match=r"org/gone is .*no"):
