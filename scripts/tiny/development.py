@@ -16,7 +16,6 @@ from hf_gar.evaluation.tasks import LEARNING_RATE
 from tiny.spectrograms import Spectrograms
 
 FOLDS = 5
-SEED = 42
 
 
 @torch.no_grad()
@@ -66,8 +65,7 @@ def compare_layers(model: Cnn14FusionModel, tasks: dict[str, EmbeddedTask]) -> p
     choices = [layers for size in range(1, len(slices) + 1) for layers in combinations(slices, size)]
     scores = [
         {
-            name: 100
-            * evaluate_embeddings(choose_dimensions(task, slices, layers), [LEARNING_RATE], seeds=[SEED]).test.mean
+            name: 100 * evaluate_embeddings(choose_dimensions(task, slices, layers), [LEARNING_RATE]).test.mean
             for name, task in tasks.items()
         }
         for layers in tqdm(choices, "Comparing layers", unit=" sets")
