@@ -1,7 +1,6 @@
 """BackboneFusion: any audio network of transformers, with the multilayer fusion of its layers."""
 
 import re
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -23,8 +22,9 @@ from .pipeline_audio_classification import FusionAudioClassificationPipeline  # 
 from .pipeline_audio_embedding import AudioEmbeddingPipeline  # noqa: F401
 from .pipeline_recordings import RecordingPipeline  # noqa: F401
 
-# transformers 5 names some of AST's weights differently when it has loaded them, and stores them as before.
-AST_WEIGHTS = {
+# Other names of the same weights, by what they are stored as.
+OTHER_NAMES = {
+    # transformers 5 names some of AST's weights differently when it has loaded them, and stores them as before.
     r"network\.layers\.(\d+)\.attention\.q_proj\.": r"network.encoder.layer.\1.attention.attention.query.",
     r"network\.layers\.(\d+)\.attention\.k_proj\.": r"network.encoder.layer.\1.attention.attention.key.",
     r"network\.layers\.(\d+)\.attention\.v_proj\.": r"network.encoder.layer.\1.attention.attention.value.",
@@ -32,6 +32,9 @@ AST_WEIGHTS = {
     r"network\.layers\.(\d+)\.mlp\.fc1\.": r"network.encoder.layer.\1.intermediate.dense.",
     r"network\.layers\.(\d+)\.mlp\.fc2\.": r"network.encoder.layer.\1.output.dense.",
     r"network\.layers\.(\d+)\.layernorm_": r"network.encoder.layer.\1.layernorm_",
+    # Weight normalisation as PyTorch called it before; transformers 5.0 still stores it so.
+    r"\.weight_g$": ".parametrizations.weight.original0",
+    r"\.weight_v$": ".parametrizations.weight.original1",
 }
 
 
@@ -44,6 +47,12 @@ class BackboneFusionPreTrainedModel(FusionPreTrainedModel):
     _supports_flash_attn = True
     _supports_flex_attn = True
     _supports_attention_backend = True
+
+    @staticmethod
+    def stored_name(name: str) -> str:
+        for pattern, stored in OTHER_NAMES.items():
+            name = re.sub(pattern, stored, name)
+        return name
 
 
 class BackboneFusionModel(BackboneFusionPreTrainedModel, FusionModel):
@@ -74,9 +83,6 @@ class BackboneFusionModel(BackboneFusionPreTrainedModel, FusionModel):
         """What the network makes its first hidden state with."""
         network: Any = self.network
         return network.get_input_embeddings()
-
-    def stored_weights(self) -> Mapping[str, torch.Tensor]:
-        return {stored_name(name): weight for name, weight in self.state_dict().items()}
 
     def layer_outputs(self, input_features: torch.Tensor, lengths: torch.Tensor | None) -> LayerOutputs:
         config = self.config
@@ -150,10 +156,3 @@ def _indivisible(network: nn.Module) -> list[str]:
     blocks = {type(block).__name__ for module in modules if type(module) is nn.ModuleList for block in module}
     computing = {type(each).__name__ for each in modules if any(map(parametrize.is_parametrized, each.children()))}
     return sorted(blocks | computing)
-
-
-def stored_name(name: str) -> str:
-    """What a weight is called where it is stored."""
-    for pattern, stored in AST_WEIGHTS.items():
-        name = re.sub(pattern, stored, name)
-    return name

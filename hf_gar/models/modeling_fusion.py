@@ -81,9 +81,10 @@ class FusionPreTrainedModel(PreTrainedModel):
         config.check()
         super().__init__(config)
 
-    def stored_weights(self) -> Mapping[str, torch.Tensor]:
-        """The model's weights by the names that they are stored under."""
-        return self.state_dict()
+    @staticmethod
+    def stored_name(name: str) -> str:
+        """What a weight is called where it is stored, for any name that a version of transformers has for it."""
+        return name
 
     def save_pretrained(self, save_directory, **kwargs):
         """Save a repository, as in transformers, and name all the classes that load it."""
@@ -282,7 +283,8 @@ def require_weights_of(model: FusionPreTrainedModel, stored: Mapping[str, torch.
     integers = [f"{name} {stored[name].dtype}" for name in of_classifier if stored[name].dtype not in STORED_TYPES]
     if any(name.startswith(prefix) for name in stored):
         stored = {name.removeprefix(prefix): weight for name, weight in stored.items() if name.startswith(prefix)}
-    expected = model.stored_weights()
+    stored = {model.stored_name(name): weight for name, weight in stored.items()}
+    expected = {model.stored_name(name): weight for name, weight in model.state_dict().items()}
     beyond = "|".join(model._keys_to_ignore_on_load_unexpected or ["(?!)"])  # of layers that are not built, or none
     common = [name for name in expected if name in stored]
     problems = {

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-import transformers
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import pipeline
 
@@ -34,7 +33,6 @@ from tests.tiny_backbones import BACKBONES, LAYER, save_backbone
 REMOTE_CODE = Path(__file__).parents[1] / "remote_code.py"
 SECONDS = [0.01, 0.3, 1, 1.03, 2.71, 3.9]
 TOLERANCE = 1e-5
-HAS_VERSION_5 = not transformers.__version__.startswith("4.")
 MEL_PIECES = 4  # of the small CLAP
 # One of each kind; the others take minutes, as their feature extractors do.
 QUICK = [
@@ -97,8 +95,8 @@ def raw_hidden_states(name: str, network: nn.Module, inputs: dict[str, torch.Ten
     handle = blocks[-1].register_forward_hook(lambda module, args, output: last.append(output))
     states = list(network(**inputs, output_hidden_states=True).hidden_states)
     handle.remove()
-    if not HAS_VERSION_5 and name != "whisper":
-        # Here, transformers 4 has the normalisation after the last block in it; transformers 5 has not.
+    if name != "whisper":
+        # transformers 4 and 5.0 have the normalisation after the last block in it, where there is one; later ones not.
         states[-1] = last[0][0] if isinstance(last[0], tuple) else last[0]
     if name == "ast":
         return [state[0, 2:].reshape(2, -1, state.shape[-1]).mean(0) for state in states]  # 2 rows of patches
@@ -361,6 +359,26 @@ def test_whisper_sees_its_input_as_transformers_makes_it(tmp_path):
     expected = own(clip, sampling_rate=16000, return_tensors="np")["input_features"]
     assert np.array_equal(found["input_features"].transpose(0, 2, 1), expected)
     assert (extractor.num_frames(24000), extractor.chunk_frames) == (75, 200)
+
+
+def test_weights_by_the_names_that_transformers_5_0_stores(tmp_path):
+    """It calls those of weight normalisation as PyTorch did before, once it has loaded them."""
+    save_backbone("wav2vec2 layer", tmp_path / "saved")
+    export_repository("backbone-fusion", tmp_path / "saved", tmp_path / "out")
+    repository = find_repository(tmp_path / "out")
+    weights = load_file(repository.folder / "model.safetensors")
+    expected = repository.load_model().state_dict()
+    conv = "network.encoder.pos_conv_embed.conv"
+    older = {
+        f"{conv}.parametrizations.weight.original{number}": f"{conv}.weight_{letter}"
+        for number, letter in enumerate("gv")
+    }
+    weights = {older.get(name, name): weight for name, weight in weights.items()}
+    assert weights.keys() >= set(older.values())
+    save_file(weights, repository.folder / "model.safetensors", metadata={"format": "pt"})
+    found = find_repository(repository.folder).load_model().state_dict()
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
 def test_the_default_layers_are_the_papers_of_ast():
