@@ -161,7 +161,6 @@ def open_task_of(options: argparse.Namespace) -> Any:
 
 def evaluation_options(options: argparse.Namespace) -> dict[str, Any]:
     """The arguments of `run_evaluation` and `run_search` that both commands have."""
-    from hf_gar.evaluation.embed_task import EmbeddingOptions
     from hf_gar.hub.load import find_repository
 
     return {
@@ -170,7 +169,12 @@ def evaluation_options(options: argparse.Namespace) -> dict[str, Any]:
         "output": options.output,
         "learning_rate": options.learning_rate,
         "seeds": options.seeds,
-        "embedding": EmbeddingOptions(
-            tuple(options.device or ()), options.dtype, options.batch_size, options.allow_other_counts
-        ),
+        "embedding": embedding_options(options),
     }
+
+
+def embedding_options(options: argparse.Namespace) -> Any:
+    """How an evaluation embeds its recordings, as `EmbeddingOptions`."""
+    from hf_gar.evaluation.embed_task import EmbeddingOptions
+
+    return EmbeddingOptions(tuple(options.device or ()), options.dtype, options.batch_size, options.allow_other_counts)

@@ -5,7 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from hf_gar.embedding.crop import Halves
+from hf_gar.embedding.embedder import AudioEmbedder
 from hf_gar.embedding.layer_slices import layer_slices
+from hf_gar.embedding.sources import Source
 from hf_gar.evaluation.embed_task import EmbeddingOptions, embed_task
 from hf_gar.evaluation.evaluate import (
     EmbeddedTask,
@@ -14,10 +17,11 @@ from hf_gar.evaluation.evaluate import (
     evaluate_embeddings,
     parse_learning_rates,
 )
+from hf_gar.evaluation.label_free import MAX_RECORDINGS, LabelFreeRanking, embed_halves, rank_layers
 from hf_gar.evaluation.layer_search import LayerSearch, Pairs, probed_layers, search_layers
 from hf_gar.evaluation.optional import import_optional
 from hf_gar.evaluation.partitions import SEEDS
-from hf_gar.evaluation.report import EMBEDDINGS, write_evaluation, write_search
+from hf_gar.evaluation.report import EMBEDDINGS, write_evaluation, write_ranking, write_search
 from hf_gar.evaluation.task_data import TaskData
 from hf_gar.evaluation.tasks import TASKS
 from hf_gar.hub.load import Repository, find_repository
@@ -103,6 +107,55 @@ def run_search(
     }
     write_search(output, search, about)
     return search
+
+
+def run_label_free_ranking(
+    model: str | Path | Repository,
+    source: Source,
+    output: str | Path,
+    *,
+    model_kwargs: dict[str, Any] | None = None,
+    seconds: float | None = None,
+    max_recordings: int = MAX_RECORDINGS,
+    embedding: EmbeddingOptions | None = None,
+) -> LabelFreeRanking:
+    """Rank the layers to fuse by recordings without labels, and write embeddings and results into a folder.
+
+    Args:
+        model: As of `run_evaluation`; all layers that the repository holds are ranked.
+        source: The recordings.
+        output: The folder; its "embeddings" is the embedding job.
+        model_kwargs: Fields of the model's configuration to replace.
+        seconds: Of each half of a recording, so much is embedded at most; by default as `Halves` says.
+        max_recordings: As of `embed_halves`.
+        embedding: How the recordings are embedded.
+    """
+    _require_libraries()
+    repository, embedding = find_repository(model), embedding or EmbeddingOptions()
+    held = repository.load_config(**(model_kwargs or {}))
+    model_kwargs = {**(model_kwargs or {}), "fusion_layers": list(probed_layers(held))}
+    embedder = AudioEmbedder(
+        repository,
+        model_kwargs=model_kwargs,
+        crop=Halves() if seconds is None else Halves(seconds),
+        dtype=embedding.dtype,
+        batch_size=embedding.batch_size,
+    )
+    began = time.perf_counter()
+    halves = embed_halves(source, embedder, Path(output) / EMBEDDINGS, max_recordings, embedding)
+    embedded = time.perf_counter()
+    ranking = rank_layers(halves, layer_slices(embedder.config))
+    about = {
+        "source": source.describe()["source"],
+        "model": repository.name,
+        "model_name": repository.spec.variant_name(embedder.config.is_unfused),
+        "ranked_layers": list(embedder.config.fused_layers),
+        "recordings": ranking.num_recordings,
+        "embedding_s": round(embedded - began, 2),
+        "ranking_s": round(time.perf_counter() - embedded, 2),
+    }
+    write_ranking(Path(output), ranking, about)
+    return ranking
 
 
 def _require_libraries() -> None:
