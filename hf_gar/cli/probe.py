@@ -48,8 +48,10 @@ def run(options: argparse.Namespace) -> int:
 
     from hf_gar.evaluation.report import format_search
     from hf_gar.evaluation.run import run_search
+    from hf_gar.hub.load import find_repository
 
     search = run_search(
+        find_repository(chosen_model(options), options.revision),
         model_kwargs=_model_kwargs(options),
         pairs=options.pairs,
         **evaluation_options(options),

@@ -1,7 +1,8 @@
 """Embed a task's recordings once, as a job that is kept."""
 
 import sys
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +125,20 @@ def embed_once(
             )
         print(f"hf-gar: {message}", file=sys.stderr)
     return read_job(job_folder)
+
+
+def concatenate(tasks: Sequence[EmbeddedTask]) -> EmbeddedTask:
+    """A task's embeddings by several models as one, of the clips that each of them embedded."""
+    numbers = [{name: number for number, name in enumerate(task.file_names)} for task in tasks]
+    names = [name for name in tasks[0].file_names if all(name in each for each in numbers)]
+    rows = [np.array([each[name] for name in names]) for each in numbers]
+    return replace(
+        tasks[0],
+        embeddings=np.concatenate([task.embeddings[found] for task, found in zip(tasks, rows, strict=True)], axis=1),
+        targets=tasks[0].targets[rows[0]],
+        memberships=tasks[0].memberships[rows[0]],
+        file_names=names,
+    )
 
 
 def _task_normalization(

@@ -262,6 +262,15 @@ def on_one_device(layers: list[torch.Tensor]) -> list[torch.Tensor]:
     return [layer.to(layers[-1].device) for layer in layers]
 
 
+def require_eager(attention: str) -> None:
+    """Raise a ValueError where a network's attention implementation gives no attentions."""
+    if attention != "eager":
+        raise ValueError(
+            f"output_attentions=True, but attn_implementation={attention!r} does not compute them as such. Load "
+            'the model with attn_implementation="eager".'
+        )
+
+
 def set_channels_last(model: PreTrainedModel) -> None:
     """Lay the weights of convolutions out so that they are fastest, on processors and GPUs alike.
 

@@ -1,6 +1,7 @@
 """BackboneFusion with a small network of each kind, against transformers' own classes with the same weights."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -172,6 +173,51 @@ def test_what_is_not_safe_under_padding_is_not(model, extractor):
         alone = model(**extractor(clips[0], sampling_rate=16000, return_tensors="pt")).last_hidden_state[0]
         padded = torch.cat(model._run(inputs["input_features"], None).frames, dim=2)[0, : len(alone)]
     assert relative_error(padded, alone) > 100 * TOLERANCE
+
+
+def test_attentions_are_transformers_own(name, saved, repository, extractor):
+    _, network, own_extractor = saved
+    eager = BackboneFusionModel.from_pretrained(repository.folder, attn_implementation="eager").eval()
+    clips = [tone(2.71), tone(1.3, seed=1)]
+    inputs = extractor(clips, sampling_rate=16000, return_tensors="pt")
+    if name in ("clap", "dac"):
+        with pytest.raises(ValueError, match="has no attentions to return"):
+            eager(**inputs, output_attentions=True)
+        return
+    network = network.encoder if name == "whisper" else network
+    network.set_attn_implementation("eager")
+    with torch.no_grad():
+        found = eager(**inputs, output_attentions=True)
+        assert len(found.attentions) == eager.config.depth
+        for index, clip in enumerate(clips):
+            expected = network(**raw_inputs(own_extractor, clip), output_attentions=True).attentions
+            for ours, theirs in zip(found.attentions, expected, strict=True):
+                # Of those that take any length, transformers' feature extractors pad some.
+                tokens = theirs.shape[-1] if extractor.max_length else extractor.num_frames(len(clip))
+                assert relative_error(ours[index, :, :tokens, :tokens], theirs[0, :, :tokens, :tokens]) < TOLERANCE
+                assert relative_error(ours[index, :, :tokens].sum(-1), torch.ones(ours.shape[1], tokens)) < TOLERANCE
+        assert eager(**inputs).attentions is None
+
+
+def test_blocks_beyond_the_deepest_fused_layer_are_held_but_not_run(name, repository, model, extractor, tmp_path):
+    first = repository.load_model(fusion_layers=[1])
+    ran = []
+    blocks = [
+        module
+        for path, module in first.network.named_modules()
+        if any(re.fullmatch(each.format(r"\d+"), path) for each in first.audio_network.block_paths)
+    ]
+    assert len(blocks) == first.config.depth - len(first.audio_network.last_modules[:1])
+    for number, block in enumerate(blocks):
+        block.register_forward_hook(lambda *_, number=number: ran.append(number))
+    inputs = extractor(tone(1), sampling_rate=16000, return_tensors="pt")
+    with torch.no_grad():
+        found = first(**inputs).last_hidden_state
+        assert ran == [0]
+        expected = model(**inputs, output_hidden_states=True).hidden_states[1]
+    assert relative_error(found, expected) < 1e-6
+    first.save_pretrained(tmp_path)
+    assert load_file(tmp_path / "model.safetensors").keys() == load_file(repository.folder / "model.safetensors").keys()
 
 
 def test_frame_times_are_where_the_sound_is(repository, extractor):
@@ -416,8 +462,8 @@ BASE = {"model_type": "wav2vec2", **LAYER}
     ("fields", "message"),
     [
         ({"backbone_config": 5}, "backbone_config has to be an object"),
-        ({"backbone_config": {"model_type": "bert"}}, "that of a 'bert'. BackboneFusion takes the networks audio-spec"),
-        ({"backbone_config": {"hidden_size": 5}}, "that of a None"),
+        ({"backbone_config": {"model_type": "bert"}}, "has model_type='bert'. BackboneFusion takes audio-spec"),
+        ({"backbone_config": {"hidden_size": 5}}, "has model_type=None"),
         ({"backbone_config": {**BASE, "auto_map": {"AutoModel": "a.B"}}}, "names code of its own"),
         ({"backbone_config": {**BASE, "num_hidden_layers": 10**7}}, "number of layers .* from 1 to 1024"),
         ({"backbone_config": {**BASE, "conv_dim": [1]}}, "is no configuration of a wav2vec2"),

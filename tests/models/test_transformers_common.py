@@ -9,6 +9,7 @@ In a process of its own, this file runs them: `python -m tests.models.test_trans
 
 import importlib
 import json
+import math
 import os
 import subprocess
 import sys
@@ -79,9 +80,6 @@ EXPECTED_FAILURES = [
             "transformers leaves it out for networks from before 2023, as Wav2Vec2"),
     Failure(BOTH, (BACKBONE,), "test_internal_model_config_and_subconfig_are_same", "AssertionError: False is not true",
             "the network is built by a copy of its configuration, up to the depth that is held"),
-    Failure(BOTH, (BACKBONE,), "test_capture_outputs_decorator",
-            "ValueError: output_attentions=True, but BackboneFusionModel has no attentions",
-            "attentions that are not returned are an error, not None"),
     Failure(EXTRACTOR, EVERY, "test_truncation_from_list", *TOO_LONG),
     Failure(EXTRACTOR, EVERY, "test_truncation_from_array", *TOO_LONG),
     Failure(EXTRACTOR, (AST,), "test_padding_from_list", *LENGTH_KNOWN),
@@ -152,8 +150,13 @@ class ModelTester:
         self.encoder_seq_length = int(model.frame_counts(torch.tensor(self.seq_length)))
         self.expected_num_hidden_layers = len(config.fused_layers)
         self.hidden_size = config.layer_sizes[config.fused_layers[0]]
-        if model.has_attentions:
+        self.has_attentions = model.has_attentions
+        if model_type == AST:
             self.num_attention_heads = config.num_attention_heads
+            self.num_tokens = 2 + math.prod(config.patch_grid)
+        elif model_type == BACKBONE:
+            self.num_attention_heads = config.backbone_config.num_attention_heads
+            self.num_hidden_layers, self.num_tokens = config.depth, self.encoder_seq_length
 
     def get_config(self):
         return self.spec.config(**self.sizes)
@@ -176,7 +179,7 @@ def model_case(model_type: str, with_head: bool) -> type[unittest.TestCase]:
 
     class Case(common.ModelTesterMixin, unittest.TestCase):
         all_model_classes = (spec.classifier if with_head else spec.model,)
-        has_attentions = spec.model.has_attentions
+        has_attentions = ModelTester(model_type).has_attentions
         test_resize_embeddings = False  # of text
         test_can_init_all_missing_weights_before_2023 = True  # runs the test
 
@@ -185,8 +188,7 @@ def model_case(model_type: str, with_head: bool) -> type[unittest.TestCase]:
 
         def test_attention_outputs(self):
             if self.has_attentions:
-                rows, columns = self.model_tester.get_config().patch_grid
-                self.model_tester.encoder_seq_length = self.model_tester.key_length = 2 + rows * columns
+                self.model_tester.encoder_seq_length = self.model_tester.key_length = self.model_tester.num_tokens
             super().test_attention_outputs()
 
         def test_can_init_all_missing_weights(self):
