@@ -142,11 +142,14 @@ def measure(products: np.ndarray) -> dict[str, float]:
     others = ~np.eye(len(cross), dtype=bool)  # pairs of different recordings
     within = [(each / np.outer(length, length))[others] for each, length in zip((first, second), lengths, strict=True)]
     similarity = cross / np.outer(*lengths)
+    own, of_others = similarity.diagonal(), similarity[others]
+    with np.errstate(divide="ignore", invalid="ignore"):  # where a layer's outputs are all alike
+        agreement = (own.mean() - of_others.mean()) / of_others.std()
     return {
         "effective_rank": float(np.mean([effective_rank(each) for each in (first, second)])),
         # Of vectors of length 1, the squared distance is twice what the cosine lacks to 1.
         "isotropy": float(-np.log(np.mean([np.exp(-4 * (1 - cosines)) for cosines in within]))),
-        "agreement": float((similarity.diagonal().mean() - similarity[others].mean()) / similarity[others].std()),
+        "agreement": float(agreement),
     }
 
 

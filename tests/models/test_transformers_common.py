@@ -69,8 +69,9 @@ EXPECTED_FAILURES = [
             "convolutions are loaded channels-last, which is faster"),
     Failure(BOTH, CONVOLUTIONAL, "test_model_get_set_embeddings", "NotImplementedError: `get_input_emb", NO_TOKENS),
     Failure(BOTH, (AST,), "test_model_get_set_embeddings", "AssertionError: Conv2d(1, 24, ", NO_TOKENS),
-    Failure(BOTH, (AST,), SDPA_TEST, *NO_ATTENTIONS),
-    Failure(HEAD, (AST,), "test_model_outputs_equivalence", *NO_ATTENTIONS),
+    Failure(BOTH, (AST, BACKBONE), SDPA_TEST, *NO_ATTENTIONS),
+    Failure(HEAD, (AST, BACKBONE), "test_model_outputs_equivalence", *NO_ATTENTIONS),
+    Failure(BOTH, (BACKBONE,), "test_capture_outputs_decorator", *NO_ATTENTIONS),
     Failure(MODEL, EVERY, "test_model_outputs_equivalence", TWO_BOOLS,
             "it subtracts all outputs; frame_mask is boolean, see test_positions_of_the_outputs"),
     Failure(HEAD, (AST,), "test_retain_grad_hidden_states_attentions", "AssertionError: unexpectedly None",
@@ -138,12 +139,15 @@ class ModelTester:
 
     batch_size = 3
     is_training = True
-    num_hidden_layers = 2  # of AST; others are asked for it, too
+    num_hidden_layers = 2  # of those with attentions; others are asked for it, too
 
     def __init__(self, model_type: str):
         self.spec, self.sizes = MODELS[model_type], TINY[model_type][0]
         if model_type == AST:
             self.sizes = self.sizes | {"num_hidden_layers": 2, "fusion_layers": [0, 1], "depth": 1, "max_length": 200}
+        elif model_type == BACKBONE:
+            network = {**self.sizes["backbone_config"], "num_hidden_layers": 2}
+            self.sizes = self.sizes | {"backbone_config": network, "fusion_layers": [1, 2], "depth": 2}
         config = self.get_config()
         model = self.spec.model(config)
         self.seq_length = 4000 if model_type == BACKBONE else 200  # samples, or mel frames
@@ -156,7 +160,7 @@ class ModelTester:
             self.num_tokens = 2 + math.prod(config.patch_grid)
         elif model_type == BACKBONE:
             self.num_attention_heads = config.backbone_config.num_attention_heads
-            self.num_hidden_layers, self.num_tokens = config.depth, self.encoder_seq_length
+            self.num_tokens = self.encoder_seq_length
 
     def get_config(self):
         return self.spec.config(**self.sizes)
