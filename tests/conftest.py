@@ -265,6 +265,21 @@ def recordings(tmp_path) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def tones(tmp_path_factory) -> Path:
+    """A small task: tones of three pitches in noise, 36 clips of 1.5 s, of three classes and three folds."""
+    folder = tmp_path_factory.mktemp("tones")
+    generator = np.random.default_rng(0)
+    rows = ["file_name,label,fold"]
+    for index in range(36):
+        pitch = (300, 1000, 3000)[index % 3]
+        wave = 0.3 * np.sin(2 * np.pi * pitch * np.arange(24000) / 16000) + 0.02 * generator.normal(size=24000)
+        soundfile.write(folder / f"{index}.wav", wave, 16000)
+        rows.append(f"{index}.wav,{pitch} Hz,{index // 3 % 3}")
+    (folder / "metadata.csv").write_text("\n".join(rows) + "\n")
+    return folder
+
+
 def real_folder(name: str) -> Path:
     """A folder of real recordings; the test is skipped where it is absent."""
     folder = DATA / name

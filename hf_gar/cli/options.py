@@ -47,12 +47,14 @@ def learning_rate(text: str) -> str:
     return text if text == "sweep" else str(number(0, is_exclusive=True)(text))
 
 
-def add_model_options(parser: argparse.ArgumentParser) -> None:
+def add_model_options(parser: argparse.ArgumentParser, takes_several: bool = False) -> None:
     """Which model, on which device, in which precision."""
+    several = "; given several times, the embeddings are concatenated" if takes_several else ""
     parser.add_argument(
         "--model",
+        action="append" if takes_several else "store",
         metavar="DIR_OR_REPO",
-        help=f"a folder, or a name on the Hub (default: {TINY}, which comes with this package)",
+        help=f"a folder, or a name on the Hub (default: {TINY}, which comes with this package){several}",
     )
     parser.add_argument("--revision", help="of the model on the Hub: a branch, tag or commit")
     parser.add_argument(
@@ -184,16 +186,17 @@ def open_task_of(options: argparse.Namespace) -> Any:
 
 def evaluation_options(options: argparse.Namespace) -> dict[str, Any]:
     """The arguments of `run_evaluation` and `run_search` that both commands have."""
-    from hf_gar.evaluation.embed_task import EmbeddingOptions
-    from hf_gar.hub.load import find_repository
-
     return {
-        "model": find_repository(chosen_model(options), options.revision),
         "data": open_task_of(options),
         "output": options.output,
         "learning_rate": options.learning_rate,
         "seeds": options.seeds,
-        "embedding": EmbeddingOptions(
-            tuple(options.device or ()), options.dtype, options.batch_size, options.allow_other_counts
-        ),
+        "embedding": embedding_options(options),
     }
+
+
+def embedding_options(options: argparse.Namespace) -> Any:
+    """How an evaluation embeds its recordings, as `EmbeddingOptions`."""
+    from hf_gar.evaluation.embed_task import EmbeddingOptions
+
+    return EmbeddingOptions(tuple(options.device or ()), options.dtype, options.batch_size, options.allow_other_counts)

@@ -1,7 +1,8 @@
 """Embed a task's recordings once, as a job that is kept."""
 
 import sys
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from hf_gar.embedding.embedder import AUTO, AudioEmbedder
 from hf_gar.embedding.job_folder import ERRORS_FILE
 from hf_gar.embedding.local_engine import LocalEngine
 from hf_gar.embedding.normalization import measure_normalization
-from hf_gar.embedding.results import read_job
+from hf_gar.embedding.results import JobResults, read_job
 from hf_gar.embedding.run import JobOptions, run_job
 from hf_gar.embedding.sources import Source
 from hf_gar.errors import HfGarError
@@ -85,20 +86,8 @@ def embed_task(
         dtype=options.dtype,
         batch_size=options.batch_size,
     )
-    summary = run_job(
-        Source(data.dataset, AUDIO, None if data.source is None else (data.source,)),
-        embedder,
-        job_folder,
-        JobOptions(engine=options.engine, retry_failed=True),  # recordings may have been repaired
-    )
-    if summary.failed:
-        message = f"{summary.failed} recordings could not be embedded: see {summary.output / ERRORS_FILE}."
-        if not options.allow_failures or not summary.done:
-            raise HfGarError(
-                f"{message} Repair them and try again, or allow it (`allow_failures`), which leaves them out."
-            )
-        print(f"hf-gar: {message}", file=sys.stderr)
-    results = read_job(job_folder)
+    source = Source(data.dataset, AUDIO, None if data.source is None else (data.source,))
+    results = embed_once(source, embedder, job_folder, options)
     rows = rows_of(list(results.rows[FILE_NAME]), data)
     memberships = _memberships(data)[rows]
     splits_there = list(results.rows[SPLIT]) if SPLIT in results.rows else None
@@ -115,6 +104,40 @@ def embed_task(
         memberships,
         data.membership_column == "fold",
         list(results.rows[FILE_NAME]),
+    )
+
+
+def embed_once(
+    source: Source, embedder: AudioEmbedder, job_folder: str | Path, options: EmbeddingOptions
+) -> JobResults:
+    """Embed recordings as a job, or read the job where it is there already.
+
+    Raises:
+        HfGarError: The folder holds another job, or recordings could not be embedded.
+    """
+    # Recordings that failed may have been repaired.
+    summary = run_job(source, embedder, job_folder, JobOptions(engine=options.engine, retry_failed=True))
+    if summary.failed:
+        message = f"{summary.failed} recordings could not be embedded: see {summary.output / ERRORS_FILE}."
+        if not options.allow_failures or not summary.done:
+            raise HfGarError(
+                f"{message} Repair them and try again, or allow it (`allow_failures`), which leaves them out."
+            )
+        print(f"hf-gar: {message}", file=sys.stderr)
+    return read_job(job_folder)
+
+
+def concatenate(tasks: Sequence[EmbeddedTask]) -> EmbeddedTask:
+    """A task's embeddings by several models as one, of the clips that each of them embedded."""
+    numbers = [{name: number for number, name in enumerate(task.file_names)} for task in tasks]
+    names = [name for name in tasks[0].file_names if all(name in each for each in numbers)]
+    rows = [np.array([each[name] for name in names]) for each in numbers]
+    return replace(
+        tasks[0],
+        embeddings=np.concatenate([task.embeddings[found] for task, found in zip(tasks, rows, strict=True)], axis=1),
+        targets=tasks[0].targets[rows[0]],
+        memberships=tasks[0].memberships[rows[0]],
+        file_names=names,
     )
 
 
