@@ -20,6 +20,7 @@ from hf_gar.cli import (
     push_dataset,
     search,
     status,
+    train,
 )
 from hf_gar.cli import map as draw_map
 from hf_gar.cli.messages import say
@@ -40,6 +41,7 @@ COMMANDS = (
     prepare,
     evaluate,
     probe,
+    train,
     card,
 )
 FAILED = 1

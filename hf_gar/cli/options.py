@@ -127,6 +127,7 @@ def add_task_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split-column", metavar="NAME", help="says train, valid or test (default: split)")
     parser.add_argument("--fold-column", metavar="NAME", help="(default: fold)")
     parser.add_argument("--allow-other-counts", action="store_true", help="take an incomplete task")
+    parser.add_argument("--allow-failures", action="store_true", help="leave out recordings that cannot be embedded")
     parser.add_argument(
         "--lr",
         dest="learning_rate",
@@ -134,7 +135,6 @@ def add_task_options(parser: argparse.ArgumentParser) -> None:
         metavar="RATE|sweep",
         help="learning rate, or choose on validation (default: paper's)",
     )
-    parser.add_argument("--seeds", type=whole_number(0), nargs="+", default=[42, 43, 44], metavar="SEED")
     parser.add_argument(
         "--batch-size", type=whole_number(1), metavar="N", help="the most chunks embedded at a time (default: auto)"
     )
@@ -143,7 +143,12 @@ def add_task_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def open_task_of(options: argparse.Namespace) -> Any:
+def add_seeds_option(parser: argparse.ArgumentParser) -> None:
+    """The seeds of an evaluation's runs."""
+    parser.add_argument("--seeds", type=whole_number(0), nargs="+", default=[42, 43, 44], metavar="SEED")
+
+
+def open_task_of(options: argparse.Namespace, needs_splits: bool = True) -> Any:
     """The task that the options of `add_task_options` name."""
     from hf_gar.evaluation.task_data import open_task
 
@@ -156,12 +161,19 @@ def open_task_of(options: argparse.Namespace) -> Any:
         split_column=options.split_column,
         fold_column=options.fold_column,
         allow_other_counts=options.allow_other_counts,
+        needs_splits=needs_splits,
     )
+
+
+def embedding_options(options: argparse.Namespace) -> Any:
+    """How a task's recordings are embedded."""
+    from hf_gar.evaluation.embed_task import EmbeddingOptions
+
+    return EmbeddingOptions(tuple(options.device or ()), options.dtype, options.batch_size, options.allow_failures)
 
 
 def evaluation_options(options: argparse.Namespace) -> dict[str, Any]:
     """The arguments of `run_evaluation` and `run_search` that both commands have."""
-    from hf_gar.evaluation.embed_task import EmbeddingOptions
     from hf_gar.hub.load import find_repository
 
     return {
@@ -170,7 +182,5 @@ def evaluation_options(options: argparse.Namespace) -> dict[str, Any]:
         "output": options.output,
         "learning_rate": options.learning_rate,
         "seeds": options.seeds,
-        "embedding": EmbeddingOptions(
-            tuple(options.device or ()), options.dtype, options.batch_size, options.allow_other_counts
-        ),
+        "embedding": embedding_options(options),
     }

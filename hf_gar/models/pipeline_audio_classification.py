@@ -15,6 +15,7 @@ from .pipeline_recordings import RecordingPipeline
 
 FUNCTIONS = ("softmax", "sigmoid", "none")
 WINDOW_S = 2.0
+UNKNOWN = "unknown"  # what a recording is called that is of none of the labels
 
 
 class FusionAudioClassificationPipeline(RecordingPipeline):
@@ -32,6 +33,10 @@ class FusionAudioClassificationPipeline(RecordingPipeline):
         top_k (int): How many labels to return, or None for all; 5 by default.
         function_to_apply (str): What makes scores of logits: "softmax", "sigmoid" or "none". By default "sigmoid" where
             the model's `problem_type` is "multi_label_classification", else "softmax".
+        rejection_threshold (float): Where the best label's softmax score is below this, the result is
+            [{"score": ..., "label": "unknown"}] alone, whose score is what the best one lacks of 1. By default the
+            configuration's `rejection_threshold`, if it has one; 0 rejects nothing. Scores of another
+            `function_to_apply` are never rejected.
         timestamps (bool): Classify windows of a recording, each as if it were a recording of its own, and return
             {"timestamp": (start, end), "labels": [...]} for each, in seconds.
         window_s (float): The length of a window, in seconds; 2 by default. The last one ends where the recording does.
@@ -40,7 +45,7 @@ class FusionAudioClassificationPipeline(RecordingPipeline):
     """
 
     preprocess_options = frozenset({"timestamps", "window_s", "hop_s"})
-    postprocess_options = frozenset({"top_k", "function_to_apply", "timestamps"})
+    postprocess_options = frozenset({"top_k", "function_to_apply", "rejection_threshold", "timestamps"})
 
     def _sanitize_parameters(self, **kwargs):
         top_k, function = kwargs.get("top_k"), kwargs.get("function_to_apply")
@@ -48,6 +53,9 @@ class FusionAudioClassificationPipeline(RecordingPipeline):
             raise ValueError(f"top_k has to be 1 or more, or None for all labels, not {top_k!r}.")
         if function is not None and function not in FUNCTIONS:
             raise ValueError(f"function_to_apply has to be one of {', '.join(FUNCTIONS)}, not {function!r}.")
+        threshold = kwargs.get("rejection_threshold")
+        if threshold is not None and not (isinstance(threshold, (int, float)) and 0 <= threshold <= 1):
+            raise ValueError(f"rejection_threshold has to be from 0 to 1, or None for the model's, not {threshold!r}.")
         return super()._sanitize_parameters(**kwargs)
 
     def preprocess(
@@ -90,18 +98,24 @@ class FusionAudioClassificationPipeline(RecordingPipeline):
         chunks: Sequence[dict[str, Any]],
         top_k: int | None = 5,
         function_to_apply: str | None = None,
+        rejection_threshold: float | None = None,
         timestamps: bool = False,
     ) -> list[dict[str, Any]]:
+        options = (top_k, function_to_apply, rejection_threshold)
         if not timestamps:
-            return self._labels(chunks, top_k, function_to_apply)
+            return self._labels(chunks, *options)
         rate = self.feature_extractor.sampling_rate
         return [
-            {"timestamp": (start / rate, end / rate), "labels": self._labels(list(window), top_k, function_to_apply)}
+            {"timestamp": (start / rate, end / rate), "labels": self._labels(list(window), *options)}
             for (start, end), window in groupby(chunks, key=lambda chunk: chunk["window"])
         ]
 
     def _labels(
-        self, chunks: Sequence[dict[str, Any]], top_k: int | None, function_to_apply: str | None
+        self,
+        chunks: Sequence[dict[str, Any]],
+        top_k: int | None,
+        function_to_apply: str | None,
+        rejection_threshold: float | None,
     ) -> list[dict[str, Any]]:
         """The labels of a recording of its chunks, the best first."""
         embedding, config = self.merge(chunks), self.model.config
@@ -112,4 +126,7 @@ class FusionAudioClassificationPipeline(RecordingPipeline):
         if function_to_apply != "none":
             scores = scores.softmax(0) if function_to_apply == "softmax" else scores.sigmoid()
         best = scores.argsort(descending=True, stable=True)[:top_k].tolist()
+        threshold = config.rejection_threshold if rejection_threshold is None else rejection_threshold
+        if function_to_apply == "softmax" and threshold is not None and scores[best[0]] < threshold:
+            return [{"score": 1 - scores[best[0]].item(), "label": UNKNOWN}]
         return [{"score": scores[index].item(), "label": config.id2label[index]} for index in best]
