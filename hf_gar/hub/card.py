@@ -149,6 +149,7 @@ def _test_result(training: TrainingRecord) -> EvalResult:
         task_type="audio-classification",
         dataset_type=training.data,
         dataset_name=training.data,
+        dataset_split="test",  # tells it from a linear evaluation on the same recordings
         metric_type=training.metric,
         metric_value=round(100 * training.test.value, 1),
         metric_name=f"test {training.metric} in %",

@@ -64,7 +64,7 @@ def with_test_split(data: TaskData, seed: int) -> tuple[TaskData, bool]:
     return replace(data, dataset=dataset), True
 
 
-def tested_on_fold(task: EmbeddedTask, fold: str | None) -> EmbeddedTask:
+def with_tested_fold(task: EmbeddedTask, fold: str | None) -> EmbeddedTask:
     """A task with folds as one with splits, of which one fold, by default the last, is tested.
 
     Raises:

@@ -322,6 +322,8 @@ def test_a_head_that_is_incomplete_or_of_integers(model_type, tmp_path):
             "classifier_norm has to be one of 'batch_norm', 'layer_norm', None, not 'inst",
         ),
         ({"problem_type": "regression"}, "problem_type has to be one of 'single_label_classification', 'multi_label"),
+        ({"rejection_threshold": 1.1}, "rejection_threshold has to be a number from 0 to 1, not 1.1"),
+        ({"rejection_threshold": "0.5"}, "rejection_threshold has to be a number from 0 to 1, not '0.5'"),
         ({"classifier_layers": [99]}, r"classifier_layers=\[99\] has unknown layers"),
         ({"classifier_layers": []}, "classifier_layers is empty"),
         ({"classifier_layers": "all"}, "classifier_layers has to be a list of layer numbers or None"),
