@@ -101,7 +101,7 @@ def train_classifier(
         run, fine_tuned = fine_tune_network(classifier, linear, data, embedder, work / FINE_TUNING, settings, device)
         runs = [run]
     rejection = None if reject is None else _learn_rejection(runs, linear.task, reject, fine_tuned is not None)
-    config.rejection_threshold = None if rejection is None else rejection.threshold
+    classifier.config.rejection_threshold = None if rejection is None else rejection.threshold
     record = TrainingRecord(
         **_describe_base(repository),
         **_describe_scores(runs, linear),
