@@ -24,7 +24,7 @@ from hf_gar.files import write_errors
 from hf_gar.hub.load import Repository
 from hf_gar.models import FusionFeatureExtractor, FusionForAudioClassification
 from hf_gar.models.chunks import window_samples
-from hf_gar.models.pipeline_audio_classification import best_labels, label_scores
+from hf_gar.models.pipeline_audio_classification import best_labels, label_scores, unknown_label, usual_function
 from hf_gar.tiny import TINY
 
 TOP_K = 5
@@ -50,18 +50,24 @@ class Events(NamedTuple):
 
 
 class _ScoredClip(NamedTuple):
-    """A clip's scores (label,), and from where to where it is in its recording, in samples."""
+    """A clip's scores (label,), and from where to where it is in its recording, in samples.
+
+    `unknown` is its label where it is of none of the model's.
+    """
 
     start: int
     stop: int
     scores: torch.Tensor
+    unknown: list[dict[str, Any]]
 
 
 class AudioTagger(MapFunction):
     """A callable for `dataset.map(tagger, batched=True)`, which adds the columns "predictions" and "duration_s".
 
     "predictions" has a recording's best labels, the best first, {"label": ..., "score": ...} each, as the pipeline
-    "audio-classification" gives them: a long recording has the labels of its clip embedding. With `timestamps`, there
+    "audio-classification" gives them: a long recording has the labels of its clip embedding, and one that the
+    configuration's `rejection_threshold` rejects has the label "unknown", or, of chosen `labels`, none. With
+    `timestamps`, there
     is the column "events" instead: windows of the recording are classified, each as if it were a recording, and
     neighbouring windows that have a label make one event of it, {"onset": ..., "offset": ..., "label": ..., "score":
     ...}, in seconds. Where windows overlap, a moment counts to the window whose middle is nearest. An event's score is
@@ -179,18 +185,23 @@ class AudioTagger(MapFunction):
     def keep(self, model: FusionForAudioClassification, clip: ClipEmbedding) -> _ScoredClip:
         with torch.inference_mode():
             logits = model.classify(torch.from_numpy(clip.embedding).to(model.device)[None])[0]
-        scores = label_scores(logits, self.config.problem_type)
-        return _ScoredClip(clip.start, clip.start + clip.num_samples, scores[self.label_numbers])
+        function = usual_function(self.config.problem_type)
+        scores = label_scores(logits, function)
+        unknown = unknown_label(scores, function, self.config.rejection_threshold)
+        return _ScoredClip(clip.start, clip.start + clip.num_samples, scores[self.label_numbers], unknown)
 
     def result(self, clips: Sequence[_ScoredClip], duration_s: float) -> Tags | Events:
         if not self.timestamps:
             (clip,) = clips
+            if clip.unknown:
+                return Tags(clip.unknown if self.chosen_labels is None else [], duration_s)
             best = best_labels(clip.scores, self.labels, self.top_k)
             return Tags([each for each in best if each["score"] >= self.threshold], duration_s)
         clips = sorted(clips, key=lambda clip: clip.start)
         spans = np.array([(clip.start, clip.stop) for clip in clips]) / self.feature_extractor.sampling_rate
-        scores = torch.stack([clip.scores for clip in clips]).numpy()
-        return Events(find_events(scores, spans, self.labels, self.threshold), duration_s)
+        # What is unknown is no event, whatever the threshold is.
+        scores = torch.stack([torch.full_like(clip.scores, -1) if clip.unknown else clip.scores for clip in clips])
+        return Events(find_events(scores.numpy(), spans, self.labels, self.threshold), duration_s)
 
     def columns(self, result: Tags | Events) -> dict[str, Any]:
         if isinstance(result, Events):
@@ -203,6 +214,7 @@ class AudioTagger(MapFunction):
             **super().describe(),
             "fusion_layers": self.config.classifier_backbone().layer_choice,
             "problem_type": self.config.problem_type,
+            "rejection_threshold": self.config.rejection_threshold,
             "id2label_sha256": hashlib.sha256(names).hexdigest(),
             "labels": self.chosen_labels,
             "top_k": None if self.timestamps else self.top_k,

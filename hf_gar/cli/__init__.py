@@ -23,6 +23,7 @@ from hf_gar.cli import (
     search,
     status,
     tag,
+    train,
 )
 from hf_gar.cli import map as draw_map
 from hf_gar.cli.messages import say
@@ -46,6 +47,7 @@ COMMANDS = (
     prepare,
     evaluate,
     probe,
+    train,
     card,
 )
 FAILED = 1

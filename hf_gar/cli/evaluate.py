@@ -6,6 +6,7 @@ from typing import Any
 from hf_gar.cli.options import (
     add_layer_options,
     add_model_options,
+    add_seeds_option,
     add_task_options,
     chosen_model,
     evaluation_options,
@@ -17,6 +18,7 @@ def add_command(commands: Any) -> None:
     parser = commands.add_parser("evaluate", help="evaluate a model on a task with a linear classifier")
     parser.set_defaults(run=run)
     add_task_options(parser)
+    add_seeds_option(parser)
     parser.add_argument("--probe", choices=["linear", "logistic"], default="linear", help="(default: linear)")
     add_model_options(parser, takes_several=True)
     add_layer_options(parser)

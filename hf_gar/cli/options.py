@@ -152,6 +152,7 @@ def add_task_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split-column", metavar="NAME", help="says train, valid or test (default: split)")
     parser.add_argument("--fold-column", metavar="NAME", help="(default: fold)")
     parser.add_argument("--allow-other-counts", action="store_true", help="take an incomplete task")
+    parser.add_argument("--allow-failures", action="store_true", help="leave out recordings that cannot be embedded")
     parser.add_argument(
         "--lr",
         dest="learning_rate",
@@ -159,7 +160,6 @@ def add_task_options(parser: argparse.ArgumentParser) -> None:
         metavar="RATE|sweep",
         help="learning rate, or choose on validation (default: paper's)",
     )
-    parser.add_argument("--seeds", type=whole_number(0), nargs="+", default=[42, 43, 44], metavar="SEED")
     parser.add_argument(
         "--batch-size", type=whole_number(1), metavar="N", help="the most chunks embedded at a time (default: auto)"
     )
@@ -168,7 +168,12 @@ def add_task_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def open_task_of(options: argparse.Namespace) -> Any:
+def add_seeds_option(parser: argparse.ArgumentParser) -> None:
+    """The seeds of an evaluation's runs."""
+    parser.add_argument("--seeds", type=whole_number(0), nargs="+", default=[42, 43, 44], metavar="SEED")
+
+
+def open_task_of(options: argparse.Namespace, needs_splits: bool = True) -> Any:
     """The task that the options of `add_task_options` name."""
     from hf_gar.evaluation.task_data import open_task
 
@@ -181,6 +186,7 @@ def open_task_of(options: argparse.Namespace) -> Any:
         split_column=options.split_column,
         fold_column=options.fold_column,
         allow_other_counts=options.allow_other_counts,
+        needs_splits=needs_splits,
     )
 
 

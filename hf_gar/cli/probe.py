@@ -5,6 +5,7 @@ from typing import Any
 
 from hf_gar.cli.options import (
     add_model_options,
+    add_seeds_option,
     add_task_options,
     chosen_model,
     embedding_options,
@@ -20,6 +21,7 @@ def add_command(commands: Any) -> None:
     parser = commands.add_parser("probe", help="evaluate every layer of a model, and search for those to fuse")
     parser.set_defaults(run=run)
     add_task_options(parser)
+    add_seeds_option(parser)
     parser.add_argument(
         "--pairs",
         choices=["all", "none"],

@@ -57,10 +57,6 @@ def embed_task(
 ) -> EmbeddedTask:
     """Embed a task's recordings, brought to the task's length; where the job is there already, only read it.
 
-    A network with an input of a fixed length, as AST, runs at the task's length, as in the paper, unless `model_kwargs`
-    says another `max_length`. One that takes normalised spectrograms, as AST, gets them normalised by the statistics of
-    the task's training clips: of all clips where there are folds, whose training clips differ.
-
     Args:
         data: The task with its recordings.
         repository: The model's.
@@ -71,14 +67,27 @@ def embed_task(
     Raises:
         HfGarError: The folder holds another job, or recordings could not be embedded.
     """
-    model_kwargs, options = dict(model_kwargs or {}), options or EmbeddingOptions()
+    options = options or EmbeddingOptions()
+    return embed_with(make_embedder(data, repository, model_kwargs, options), data, job_folder, options)
+
+
+def make_embedder(
+    data: TaskData, repository: Repository, model_kwargs: dict[str, Any] | None, options: EmbeddingOptions
+) -> AudioEmbedder:
+    """What embeds a task's recordings; the arguments are those of `embed_task`.
+
+    A network with an input of a fixed length, as AST, runs at the task's length, as in the paper, unless `model_kwargs`
+    says another `max_length`. One that takes normalised spectrograms, as AST, gets them normalised by the statistics of
+    the task's training clips: of all clips where there are folds, whose training clips differ.
+    """
+    model_kwargs = dict(model_kwargs or {})
     extractor = repository.load_feature_extractor()
     seconds = data.task.seconds
     takes_other_lengths = "max_length" in repository.spec.config.checked_fields
     if seconds is not None and takes_other_lengths and "max_length" not in model_kwargs:
         model_kwargs["max_length"] = mel_frames(seconds, extractor)
     crop = None if seconds is None else Crop(seconds)
-    embedder = AudioEmbedder(
+    return AudioEmbedder(
         repository,
         model_kwargs=model_kwargs,
         feature_extractor_kwargs=_task_normalization(data, extractor, crop),
@@ -86,13 +95,19 @@ def embed_task(
         dtype=options.dtype,
         batch_size=options.batch_size,
     )
+
+
+def embed_with(
+    embedder: AudioEmbedder, data: TaskData, job_folder: str | Path, options: EmbeddingOptions
+) -> EmbeddedTask:
+    """Embed a task's recordings as `embed_task` does, with what `make_embedder` made."""
     source = Source(data.dataset, AUDIO, None if data.source is None else (data.source,))
     results = embed_once(source, embedder, job_folder, options)
     rows = rows_of(list(results.rows[FILE_NAME]), data)
     memberships = _memberships(data)[rows]
     splits_there = list(results.rows[SPLIT]) if SPLIT in results.rows else None
     splits_now = list(memberships) if data.membership_column == SPLIT else None
-    if crop is not None and splits_there != splits_now:
+    if embedder.crop is not None and splits_there != splits_now:
         raise HfGarError(
             f"{job_folder} was made with another split of the same recordings, which decides where they are cut. "
             "Choose another `output`."

@@ -23,8 +23,8 @@ from hf_gar.tiny import FOLDER, TINY
 
 CONFIG_FILE = "config.json"
 FEATURE_EXTRACTOR_FILE = "preprocessor_config.json"
-# All that is read of a repository.
-FILES = [CONFIG_FILE, FEATURE_EXTRACTOR_FILE, "*.safetensors", "*.safetensors.index.json"]
+# All that is read of a repository; of its card, the licence of what is made of it.
+FILES = [CONFIG_FILE, FEATURE_EXTRACTOR_FILE, "README.md", "*.safetensors", "*.safetensors.index.json"]
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from .fusion import span_mask  # noqa: F401
 from .pipeline_recordings import RecordingPipeline
 
 FUNCTIONS = ("softmax", "sigmoid", "none")
+UNKNOWN = "unknown"  # what a recording is called that is of none of the labels
 
 
 class FusionAudioClassificationPipeline(RecordingPipeline):
@@ -31,6 +32,10 @@ class FusionAudioClassificationPipeline(RecordingPipeline):
         top_k (int): How many labels to return, or None for all; 5 by default.
         function_to_apply (str): What makes scores of logits: "softmax", "sigmoid" or "none". By default "sigmoid" where
             the model's `problem_type` is "multi_label_classification", else "softmax".
+        rejection_threshold (float): Where the best label's softmax score is below this, the result is
+            [{"score": ..., "label": "unknown"}] alone, whose score is what the best one lacks of 1. By default the
+            configuration's `rejection_threshold`, if it has one; 0 rejects nothing. Scores of another
+            `function_to_apply` are never rejected.
         timestamps (bool): Classify windows of a recording, each as if it were a recording of its own, and return
             {"timestamp": (start, end), "labels": [...]} for each, in seconds.
         window_s (float): The length of a window, in seconds; 2 by default. The last one ends where the recording does.
@@ -39,7 +44,7 @@ class FusionAudioClassificationPipeline(RecordingPipeline):
     """
 
     preprocess_options = frozenset({"timestamps", "window_s", "hop_s"})
-    postprocess_options = frozenset({"top_k", "function_to_apply", "timestamps"})
+    postprocess_options = frozenset({"top_k", "function_to_apply", "rejection_threshold", "timestamps"})
 
     def _sanitize_parameters(self, **kwargs):
         top_k, function = kwargs.get("top_k"), kwargs.get("function_to_apply")
@@ -47,6 +52,9 @@ class FusionAudioClassificationPipeline(RecordingPipeline):
             raise ValueError(f"top_k has to be 1 or more, or None for all labels, not {top_k!r}.")
         if function is not None and function not in FUNCTIONS:
             raise ValueError(f"function_to_apply has to be one of {', '.join(FUNCTIONS)}, not {function!r}.")
+        threshold = kwargs.get("rejection_threshold")
+        if threshold is not None and not (isinstance(threshold, (int, float)) and 0 <= threshold <= 1):
+            raise ValueError(f"rejection_threshold has to be from 0 to 1, or None for the model's, not {threshold!r}.")
         return super()._sanitize_parameters(**kwargs)
 
     def preprocess(
@@ -74,41 +82,54 @@ class FusionAudioClassificationPipeline(RecordingPipeline):
         chunks: Sequence[dict[str, Any]],
         top_k: int | None = 5,
         function_to_apply: str | None = None,
+        rejection_threshold: float | None = None,
         timestamps: bool = False,
     ) -> list[dict[str, Any]]:
+        options = (top_k, function_to_apply, rejection_threshold)
         if not timestamps:
-            return self._labels(chunks, top_k, function_to_apply)
+            return self._labels(chunks, *options)
         rate = self.feature_extractor.sampling_rate
         return [
-            {"timestamp": (start / rate, end / rate), "labels": self._labels(list(window), top_k, function_to_apply)}
+            {"timestamp": (start / rate, end / rate), "labels": self._labels(list(window), *options)}
             for (start, end), window in groupby(chunks, key=lambda chunk: chunk["window"])
         ]
 
     def _labels(
-        self, chunks: Sequence[dict[str, Any]], top_k: int | None, function_to_apply: str | None
+        self,
+        chunks: Sequence[dict[str, Any]],
+        top_k: int | None,
+        function_to_apply: str | None,
+        rejection_threshold: float | None,
     ) -> list[dict[str, Any]]:
         """The labels of a recording of its chunks, the best first."""
-        embedding = self.merge(chunks)
+        embedding, config = self.merge(chunks), self.model.config
         with torch.inference_mode():
             logits = self.model.classify(embedding[None])[0]
-        scores = label_scores(logits, self.model.config.problem_type, function_to_apply)
-        return best_labels(scores, self.model.config.id2label, top_k)
+        function = function_to_apply or usual_function(config.problem_type)
+        threshold = config.rejection_threshold if rejection_threshold is None else rejection_threshold
+        scores = label_scores(logits, function)
+        return unknown_label(scores, function, threshold) or best_labels(scores, config.id2label, top_k)
 
 
-def label_scores(logits: torch.Tensor, problem_type: str | None, function_to_apply: str | None = None) -> torch.Tensor:
-    """A clip's scores (label,) of its logits (label,), in float32 on the processor.
+def usual_function(problem_type: str | None) -> str:
+    """What makes scores of logits, by the `problem_type` of the configuration."""
+    return "sigmoid" if problem_type == "multi_label_classification" else "softmax"
 
-    Args:
-        logits: A classifier's.
-        problem_type: Of its configuration.
-        function_to_apply: "softmax", "sigmoid" or "none"; by default as the `problem_type` says.
-    """
-    if function_to_apply is None:
-        function_to_apply = "sigmoid" if problem_type == "multi_label_classification" else "softmax"
+
+def label_scores(logits: torch.Tensor, function: str) -> torch.Tensor:
+    """A clip's scores (label,) of its logits (label,), in float32 on the processor, by one of `FUNCTIONS`."""
     logits = logits.float().cpu()
-    if function_to_apply == "none":
+    if function == "none":
         return logits
-    return logits.softmax(0) if function_to_apply == "softmax" else logits.sigmoid()
+    return logits.softmax(0) if function == "softmax" else logits.sigmoid()
+
+
+def unknown_label(scores: torch.Tensor, function: str, threshold: float | None) -> list[dict[str, Any]]:
+    """The label of a clip that is of none of the labels, as no score (label,) reaches the threshold; else nothing."""
+    highest = scores.max().item()
+    if function != "softmax" or threshold is None or highest >= threshold:
+        return []
+    return [{"score": 1 - highest, "label": UNKNOWN}]
 
 
 def best_labels(
