@@ -149,7 +149,7 @@ def running(folder: Path, *command, **environment):
         assert address is not None, errors.read_text()
         yield address
         process.send_signal(signal.SIGINT)
-        assert process.wait(30) in (0, 130)
+        assert process.wait(120) in (0, 130)
     finally:
         process.kill()
         process.wait()
