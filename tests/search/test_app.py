@@ -167,7 +167,7 @@ PAGE = """
 
 def wait_for(browser, condition) -> dict:
     """What the page shows as soon as a function of it is true."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while not condition(shown := browser.execute_script(PAGE)):
         assert time.monotonic() < deadline, shown
         time.sleep(0.2)
@@ -178,6 +178,7 @@ def drop(browser, path: Path) -> None:
     browser.find_element("css selector", "input[type=file]").send_keys(str(path))
 
 
+@pytest.mark.timeout(600)  # on a busy machine
 def test_in_a_browser(job, clips, browser, tmp_path):
     """A sound that is dropped, its results heard; one that will not do; and one that is recorded."""
     soundfile.write(tmp_path / "silent.wav", np.zeros(32000), 16000)
