@@ -126,7 +126,9 @@ print("torch" in sys.modules, "datasets" in sys.modules, file=sys.stderr)
 
 def test_a_job_says_how_far_it_is(recordings, repository, tmp_path, run_here):
     command = ["embed", recordings, "--model", repository, "--output", tmp_path / "job", "--num-shards", 3]
-    assert "hf-gar: 6 recordings in 3 shards; shard 1 alone" in run_here(*command, "--shard", 1)[2]
+    code, _, errors = run_here(*command, "--shard", 1)
+    assert code == 0, errors
+    assert "hf-gar: 6 recordings in 3 shards; shard 1 alone" in errors
     assert "hf-gar: 6 recordings in 3 shards; 1 of 3 are done, resuming" in run_here(*command)[2]
     _, _, errors = run_here(*command)
     assert "hf-gar: 6 recordings in 3 shards; all are done" in errors
