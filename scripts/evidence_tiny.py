@@ -250,8 +250,8 @@ def table(results: dict) -> str:
     """The results in Markdown."""
     lines = [f"Weights {results['model_sha256'][:12]}. Linear accuracy in %, with its 95 % interval.", ""]
     lines += _table(results["linear"], list(TITLES))
-    chosen = ", ".join(f"{TITLES[name]}: {layers}" for name, layers in results["chosen"].items())
-    lines += ["", f"Chosen by validation are, of {chosen}.", ""]
+    chosen = ", ".join(f"{layers} for {TITLES[name]}" for name, layers in results["chosen"].items())
+    lines += ["", f"Validation, as of `hf-gar probe`, chooses {chosen}.", ""]
     lines += [
         "Paired differences, in points, with their 95 % interval.",
         "",

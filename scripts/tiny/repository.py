@@ -64,10 +64,11 @@ def write_card(folder: Path, accuracies: pd.DataFrame, results: dict[str, Any]) 
     text = CARD_TEMPLATE.read_text(encoding="utf-8").format(
         parameters=sum(weight.numel() for weight in model.parameters()) / 1e6,
         megabytes=(folder / WEIGHTS_FILE).stat().st_size / 1e6,
-        layers=f"block{'s' if len(layers) > 1 else ''} {' and '.join(map(str, layers))}",
+        layers=", ".join(f"block {layer}" for layer in layers),
         dimension=config.embedding_size,
         clips=results["clips"]["train"],
         labels=sum(results["labels"].values()),
+        sounds=config.num_labels,
         sources=markdown_rows((name, *about) for name, about in SOURCES.items()),
         steps=results["training"]["steps"],
         batch_size=results["training"]["batch_size"],
