@@ -43,7 +43,7 @@ def build_app(job: str | Path, *, index: str | Path | None = None, **options: An
             answer = answer if path is None else answers.answer(path)
         except (HfGarError, ValueError, OSError, ImportError) as error:
             reason = str(error)
-        rows = [[round(hit.similarity, 4), hit.name, hit.details] for hit in answer.hits]
+        rows = [[f"{hit.similarity:.3f}", hit.name, hit.details] for hit in answer.hits]
         players = [
             gradio.Audio(hit.audio, label=f"{number}. {hit.name}", visible=hit.audio is not None)
             for number, hit in enumerate(answer.hits, 1)
@@ -63,7 +63,7 @@ def build_app(job: str | Path, *, index: str | Path | None = None, **options: An
                 labels = gradio.Plot(label="What it is", visible=False)
                 place = gradio.Plot(answers.map.figure(), label="Where it lies")
             with gradio.Column():
-                table = gradio.Dataframe(headers=TABLE, label="Most similar", interactive=False)
+                table = gradio.Dataframe(headers=TABLE, label="Most similar", interactive=False, wrap=True)
                 players = [
                     gradio.Audio(visible=False, interactive=False, buttons=["download"]) for _ in range(MOST_SIMILAR)
                 ]
