@@ -7,7 +7,7 @@ import numpy as np
 
 
 class Event(NamedTuple):
-    """A label's occurrence in a recording, from `onset` to `offset` in seconds; the score is its best window's."""
+    """A label's occurrence in a recording, from `onset` to `offset` in seconds; the score is the highest in it."""
 
     onset: float
     offset: float
@@ -16,28 +16,32 @@ class Event(NamedTuple):
 
 
 def find_events(scores: np.ndarray, spans: np.ndarray, labels: Sequence[str], threshold: float) -> list[Event]:
-    """The events of a recording: what neighbouring windows say of a label is one.
+    """The events of a recording: where a label's score stays at a threshold or above.
 
-    Where windows overlap, a moment counts to the window whose middle is nearest: an event begins and ends where that
-    changes.
+    Where windows overlap, a moment has the mean of the scores of the windows that it is in. That favours neither early
+    nor late onsets, and a single window that differs from those around it does not split an event.
 
     Args:
         scores: Of each window, (window, label).
-        spans: From where to where the windows are, in seconds, (window, 2), in order of time.
+        spans: From where to where the windows are, in seconds, (window, 2), in order of time and without gaps.
         labels: The names of the scores' columns.
-        threshold: The least score that makes an event.
+        threshold: The lowest score of an event.
 
     Returns:
         By their onsets, and of those with the same in the order of the labels.
     """
-    middles = spans.mean(axis=1)
-    bounds = np.concatenate([spans[:1, 0], (middles[1:] + middles[:-1]) / 2, spans[-1:, 1]])
-    changes = np.diff(np.pad((scores >= threshold).astype(np.int8), ((1, 1), (0, 0))), axis=0)
-    columns, firsts = np.nonzero(changes.T == 1)
-    _, stops = np.nonzero(changes.T == -1)  # in the same order: label by label, and in each by time
+    bounds = np.unique(spans)  # between two of them, a moment is in the windows from `first` to before `stop`
+    middles = (bounds[1:] + bounds[:-1]) / 2
+    first, stop = (np.searchsorted(spans[:, end], middles) for end in (1, 0))
+    sums = np.pad(np.cumsum(scores, axis=0, dtype=np.float64), ((1, 0), (0, 0)))
+    means = ((sums[stop] - sums[first]) / (stop - first)[:, None]).astype(np.float32)
+    changes = np.diff(np.pad((means >= threshold).astype(np.int8), ((1, 1), (0, 0))), axis=0).T
+    # Both label by label, and in each by time.
+    columns, onsets = np.nonzero(changes == 1)
+    _, offsets = np.nonzero(changes == -1)
     events = [
-        Event(float(bounds[first]), float(bounds[stop]), labels[column], float(scores[first:stop, column].max()))
-        for column, first, stop in zip(columns.tolist(), firsts.tolist(), stops.tolist(), strict=True)
+        Event(float(bounds[onset]), float(bounds[offset]), labels[column], float(means[onset:offset, column].max()))
+        for column, onset, offset in zip(columns.tolist(), onsets.tolist(), offsets.tolist(), strict=True)
     ]
     return sorted(events, key=lambda event: event.onset)
 

@@ -69,9 +69,9 @@ class AudioTagger(MapFunction):
     configuration's `rejection_threshold` rejects has the label "unknown", or, of chosen `labels`, none. With
     `timestamps`, there
     is the column "events" instead: windows of the recording are classified, each as if it were a recording, and
-    neighbouring windows that have a label make one event of it, {"onset": ..., "offset": ..., "label": ..., "score":
-    ...}, in seconds. Where windows overlap, a moment counts to the window whose middle is nearest. An event's score is
-    the highest of its windows'.
+    neighbouring windows with the same label make one event of it, {"onset": ..., "offset": ..., "label": ..., "score":
+    ...}, in seconds. Where windows overlap, a moment has the mean of their scores. An event's score is the highest in
+    it.
 
     A job of a tagger (`run_job`, `hf-gar tag`) writes the same columns or, with `timestamps`, one row for each event,
     with the name of its recording.
