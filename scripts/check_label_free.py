@@ -10,6 +10,7 @@ layers that are fused by default. Embeddings that are in OUTPUT are not computed
 
 import argparse
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -19,43 +20,41 @@ from scipy.stats import spearmanr
 from hf_gar.embedding.layer_slices import layer_slices
 from hf_gar.embedding.sources import open_source
 from hf_gar.evaluation.label_free import MEASURES
-from hf_gar.evaluation.layer_search import choose_dimensions, probed_layers
+from hf_gar.evaluation.layer_search import Layers, choose_dimensions, probed_layers
 from hf_gar.evaluation.partitions import SEEDS
 from hf_gar.evaluation.run import run_label_free_ranking
-from hf_gar.hub.load import find_repository
+from hf_gar.hub.load import Repository, find_repository
 
 RANKINGS = (*MEASURES, "mean_rank")
 RESULTS_FILE = "label_free.json"
 
 
-def score_choices(options: argparse.Namespace) -> dict[str, pd.Series]:
-    """The linear accuracy of every layer and pair on each task, by the layers."""
-    repository, tasks = find_repository(options.model), open_tasks(options)
-    layers = probed_layers(repository.load_config())
+def score_choices(
+    options: argparse.Namespace, repository: Repository, choices: Iterable[Layers]
+) -> dict[str, dict[Layers, float]]:
+    """The linear accuracy of choices of layers on each task, in %."""
+    tasks, layers = open_tasks(options), probed_layers(repository.load_config())
     slices = layer_slices(repository.load_config(fusion_layers=list(layers)))
-    embedded = embed(repository, tasks, layers, options.output / "layers")
-    choices = [*((layer,) for layer in layers), *((a, b) for a in layers for b in layers if a < b)]
-    scores: dict[str, pd.Series] = {}
-    for name, task in embedded.items():
-        found = {
-            layers: score(choose_dimensions(task, slices, layers), SEEDS[: options.seeds]).correct.mean()
-            for layers in choices
+    scores: dict[str, dict[Layers, float]] = {}
+    for name, task in embed(repository, tasks, layers, options.output / "layers").items():
+        scores[name] = {
+            choice: 100 * score(choose_dimensions(task, slices, choice), SEEDS[: options.seeds]).interval.mean
+            for choice in choices
         }
-        scores[name] = pd.Series(found.values(), index=pd.Index(found, tupleize_cols=False))
-        print(f"{TITLES[name]}: {len(choices)} choices scored", flush=True)
+        print(f"{TITLES[name]}: {len(scores[name])} choices scored", flush=True)
     return scores
 
 
-def compare(candidates: pd.DataFrame, scores: pd.Series, default: tuple[int, ...]) -> dict[str, dict[str, float]]:
+def compare(candidates: pd.DataFrame, scores: dict[Layers, float], default: Layers) -> dict[str, dict[str, float]]:
     """Of each ranking, Spearman's correlation with linear scores, and the score of what it ranks first."""
-    table = candidates.assign(mean_rank=-candidates["mean_rank"], score=scores[candidates["layers"]].to_numpy())
+    own = [scores[layers] for layers in candidates["layers"]]
+    table = candidates.assign(mean_rank=-candidates["mean_rank"], score=own)
     found = {}
     for ranking in RANKINGS:
         correlation = spearmanr(table[ranking], table["score"])
         first = table.loc[table[ranking].idxmax()]
-        found[ranking] = {"spearman": correlation.statistic, "p": correlation.pvalue, "first": 100 * first["score"]}
-    others = {"best": table["score"].max(), "mean": table["score"].mean(), "default": scores.get(default, float("nan"))}
-    return found | {"scores": {name: 100 * value for name, value in others.items()}}
+        found[ranking] = {"spearman": correlation.statistic, "p": correlation.pvalue, "first": first["score"]}
+    return found | {"scores": {"best": max(own), "mean": sum(own) / len(own), "default": scores[default]}}
 
 
 def main() -> None:
@@ -70,12 +69,15 @@ def main() -> None:
         name: run_label_free_ranking(options.model, open_source([folder]), options.output / "rankings" / name)
         for name, folder in (("esc10", options.esc10), ("digits", options.digits))
     }
-    default = tuple(find_repository(options.model).load_config().fused_layers)
+    repository = find_repository(options.model)
+    default = tuple(repository.load_config().fused_layers)
+    choices = dict.fromkeys([*rankings["esc10"].candidates["layers"], default])
     results = {}
-    for name, scores in score_choices(options).items():
+    for name, scores in score_choices(options, repository, choices).items():
         candidates = rankings["esc10" if name == "esc10" else "digits"].candidates
         results[name] = compare(candidates, scores, default)
-        print(TITLES[name], {what: round(value, 1) for what, value in results[name]["scores"].items()})
+        others = ", ".join(f"{what} {value:.1f} %" for what, value in results[name]["scores"].items())
+        print(f"{TITLES[name]}: {others}")
         for ranking in RANKINGS:
             of = results[name][ranking]
             print(f"  {ranking:15} Spearman {of['spearman']:5.2f} (p {of['p']:.3f}), first: {of['first']:.1f} %")

@@ -31,7 +31,8 @@ def add_command(commands: Any) -> None:
     parser.add_argument(
         "--without-labels",
         action="store_true",
-        help="rank layers and pairs by recordings that need no labels (--data: a folder, table or dataset)",
+        help="rank layers and pairs by recordings that need no labels (--data: a folder, table or dataset; "
+        "--seconds: of each half at most)",
     )
     parser.add_argument(
         "--max-recordings",
