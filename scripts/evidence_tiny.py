@@ -252,6 +252,8 @@ def table(results: dict) -> str:
     lines += _table(results["linear"], list(TITLES))
     chosen = ", ".join(f"{layers} for {TITLES[name]}" for name, layers in results["chosen"].items())
     lines += ["", f"Validation, as of `hf-gar probe`, chooses {chosen}.", ""]
+    simpler = ", ".join(f"{TITLES[name]}: {', '.join(rows) or 'none'}" for name, rows in as_good(results).items())
+    lines += [f"At least as good as {results['default']}, by their means: {simpler}.", ""]
     lines += [
         "Paired differences, in points, with their 95 % interval.",
         "",
@@ -260,6 +262,16 @@ def table(results: dict) -> str:
     lines += ["", f"Accuracy of the {NEIGHBOURS} nearest neighbours in %.", ""]
     lines += _table(results["neighbours"], ["esc10", "digits"])
     return "\n".join(lines) + "\n"
+
+
+def as_good(results: dict) -> dict[str, list[str]]:
+    """Of each task, the embeddings whose mean is that of the default one or higher."""
+    linear, default = results["linear"], results["default"]
+    others = [row for row in linear if row not in (default, "chosen by validation")]
+    return {
+        name: [row for row in others if name in linear[row] and linear[row][name][0] >= linear[default][name][0]]
+        for name in TITLES
+    }
 
 
 def _table(rows: dict[str, dict[str, Interval]], names: list[str]) -> list[str]:

@@ -64,7 +64,7 @@ def write_card(folder: Path, accuracies: pd.DataFrame, results: dict[str, Any]) 
     text = CARD_TEMPLATE.read_text(encoding="utf-8").format(
         parameters=sum(weight.numel() for weight in model.parameters()) / 1e6,
         megabytes=(folder / WEIGHTS_FILE).stat().st_size / 1e6,
-        layers=", ".join(f"block {layer}" for layer in layers),
+        layers="+".join(map(str, layers)),
         dimension=config.embedding_size,
         clips=results["clips"]["train"],
         labels=sum(results["labels"].values()),
