@@ -18,7 +18,7 @@ from hf_gar.files import require_new_folder
 from hf_gar.hub.card import read_origin
 from hf_gar.hub.load import Repository, find_repository
 from hf_gar.hub.training_record import LabelRecord, RejectionRecord, TrainingRecord
-from hf_gar.training.data import check_labels, with_tested_fold, with_test_split
+from hf_gar.training.data import check_labels, with_test_split, with_tested_fold
 from hf_gar.training.linear import LinearTraining, train_linear
 from hf_gar.training.rejection import check_rejection, learn_threshold, measure_rejection, reject_unknown
 from hf_gar.training.repository import build_classifier, write_repository
