@@ -63,7 +63,7 @@ def build_app(job: str | Path, *, index: str | Path | None = None, **options: An
                 labels = gradio.Plot(label="What it is", visible=False)
                 place = gradio.Plot(answers.map.figure(), label="Where it lies")
             with gradio.Column():
-                table = gradio.Dataframe(headers=TABLE, label="Most similar", interactive=False, wrap=True)
+                table = gradio.Dataframe(headers=TABLE, label="Most similar", interactive=False)
                 players = [
                     gradio.Audio(visible=False, interactive=False, buttons=["download"]) for _ in range(MOST_SIMILAR)
                 ]
