@@ -34,7 +34,8 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class LoadedChunk(NamedTuple):
-    """A chunk of a clip, a recording or a window of it, as a spectrogram (time, mel).
+    """A chunk of a clip, a recording or a window of it: a spectrogram (time, mel), or, where the front end runs beside
+    the model, a waveform (samples,).
 
     The recording and the chunk of the clip are known by their numbers, the clip by the sample of the recording that it
     begins at, `start`. The chunk's own frame embeddings are [first, stop) of those that it gives. `num_samples` is the
@@ -44,7 +45,7 @@ class LoadedChunk(NamedTuple):
     recording: int
     start: int
     number: int
-    spectrogram: np.ndarray
+    signal: np.ndarray
     first: int
     stop: int
     num_samples: int
@@ -120,11 +121,12 @@ class ChunkDataset(IterableDataset):
     """The chunks of recordings, in order; worker processes of a DataLoader share the recordings among them.
 
     Args:
-        sources: The recordings.
+        sources: The recordings, each anything that `load_audio` takes.
         feature_extractor: Cuts them into chunks, of which it makes spectrograms.
         crop: Brings them to one length first.
         splits: Of the recordings, for `crop`.
         windows: Where they are cut into windows: the length of a window, and from one to the next, in samples.
+        as_waveforms: Leave the spectrograms to whoever takes the chunks.
     """
 
     def __init__(
@@ -134,12 +136,14 @@ class ChunkDataset(IterableDataset):
         crop: Crop | None,
         splits: Sequence[str | None] | None,
         windows: tuple[int, int] | None = None,
+        as_waveforms: bool = False,
     ):
         self.sources = sources
         self.feature_extractor = feature_extractor
         self.crop = crop
         self.splits = splits
         self.windows = windows
+        self.as_waveforms = as_waveforms
 
     def __iter__(self) -> Iterator[Loaded]:
         worker = get_worker_info()
@@ -153,7 +157,9 @@ class ChunkDataset(IterableDataset):
     def slice(self, start: int, stop: int) -> "ChunkDataset":
         """The dataset of some of the recordings, which count from 0 there."""
         splits = None if self.splits is None else self.splits[start:stop]
-        return ChunkDataset(self.sources[start:stop], self.feature_extractor, self.crop, splits, self.windows)
+        return ChunkDataset(
+            self.sources[start:stop], self.feature_extractor, self.crop, splits, self.windows, self.as_waveforms
+        )
 
     def _load(self, index: int) -> Iterator[LoadedChunk | RecordingEnd]:
         rate = self.feature_extractor.sampling_rate
@@ -162,13 +168,15 @@ class ChunkDataset(IterableDataset):
         num_clips = num_samples = 0
         for start, clip in self._clips(blocks):
             for number, chunk in enumerate(split_chunks(clip, self.feature_extractor)):
-                (spectrogram,) = self.feature_extractor.spectrograms([chunk.waveform])
+                signal = chunk.waveform
+                if not self.as_waveforms:
+                    (signal,) = self.feature_extractor.spectrograms([signal])
                 num_samples = start + chunk.num_samples
                 yield LoadedChunk(
                     recording=index,
                     start=start,
                     number=number,
-                    spectrogram=spectrogram,
+                    signal=signal,
                     first=chunk.first,
                     stop=chunk.stop,
                     num_samples=chunk.num_samples,

@@ -1,25 +1,26 @@
 """Chunks of many recordings, passed through the model together with others of like length."""
 
 import math
-from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections import defaultdict, deque
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
+from hf_gar.backends.network import Network
 from hf_gar.embedding.decoding import LoadedChunk
 from hf_gar.errors import HfGarError
-from hf_gar.models import FusionFeatureExtractor, FusionModel
-from hf_gar.models.fusion import span_mask
+from hf_gar.models import FusionFeatureExtractor
+from hf_gar.models.fusion import span_mask, to_device
 
 # Audio that passes through the model at a time, padding included: bounds the memory that it takes.
 SECONDS_AT_ONCE = 80.0
 SECONDS_AT_ONCE_ON_ACCELERATORS = 960.0
 # Chunks of like length wait for each other, all together at most so many times as much.
 WAITING_BATCHES = 8
-# Inputs are of like length where the longest is at most this much longer than the shortest.
+# Chunks are of like length where the longest is at most this much longer than the shortest.
 LENGTH_RATIO = 1.15
 
 
@@ -39,7 +40,9 @@ class ClipEmbedding(NamedTuple):
 
 
 class _Piece(NamedTuple):
-    """What is kept of an embedded chunk: its summary, (1, k, D), and its frames where they are wanted, (frame, D)."""
+    """What is kept of an embedded chunk: its summary, (k, D), where the network is, and, in the host's memory, its
+    frames where they are wanted, (frame, D).
+    """
 
     summary: torch.Tensor
     num_frames: int
@@ -48,46 +51,88 @@ class _Piece(NamedTuple):
 
 @dataclass
 class _Clip:
-    """The embedded chunks of a clip, by their numbers; how many it has and how long it is, its last chunk says."""
+    """The embedded chunks of a clip, by their numbers; how many it has and how long it is, its last chunk says.
 
+    When all are there, so is its embedding, (D,), in the host's memory.
+    """
+
+    recording: int
+    start: int
+    name: str
     pieces: dict[int, _Piece] = field(default_factory=dict)
     num_pieces: int | None = None
     num_samples: int = 0
+    embedding: torch.Tensor | None = None
+
+    def ordered_pieces(self) -> list[_Piece]:
+        return [self.pieces[number] for number in range(len(self.pieces))]
+
+    def result(self) -> ClipEmbedding:
+        assert self.embedding is not None
+        frames = [piece.frames for piece in self.ordered_pieces() if piece.frames is not None]
+        return ClipEmbedding(
+            recording=self.recording,
+            start=self.start,
+            num_samples=self.num_samples,
+            name=self.name,
+            embedding=self.embedding.numpy(),
+            frames=torch.cat(frames).numpy() if frames else None,
+        )
+
+
+class _Batch(NamedTuple):
+    """The clips that a batch completed; on a GPU, `done` is when all that they are made of is in the host's memory."""
+
+    clips: list[_Clip]
+    done: torch.cuda.Event | None
+
+    def take(self) -> list[ClipEmbedding]:
+        if self.done is not None:
+            self.done.synchronize()
+        return [clip.result() for clip in self.clips]
 
 
 class LengthBuckets:
     """Collects chunks of recordings, which have numbers, and embeds them batch by batch.
 
+    On a GPU, all that is waited for is the batch before the one that was launched last: it is never without work while
+    its results are taken.
+
     Args:
-        model: On its device, in evaluation mode.
-        feature_extractor: The one that made the spectrograms.
+        network: On its device, in evaluation mode.
+        feature_extractor: The network's, which made the spectrograms, or makes them here of waveforms.
         batch_size: The most chunks at a time; by default as many as the memory is meant for.
         with_frames: Keep the frame embeddings.
     """
 
     def __init__(
         self,
-        model: FusionModel,
+        network: Network,
         feature_extractor: FusionFeatureExtractor,
         batch_size: int | None = None,
         with_frames: bool = False,
     ):
-        self.model = model
+        self.network = network
         self.feature_extractor = feature_extractor
         self.batch_size = batch_size
         self.with_frames = with_frames
-        seconds = SECONDS_AT_ONCE if model.device.type == "cpu" else SECONDS_AT_ONCE_ON_ACCELERATORS
+        # On a GPU the front end is a small part of the network's work; in a decoder, a large part of its own.
+        self.takes_waveforms = feature_extractor.has_device_front_end and network.device.type == "cuda"
+        seconds = SECONDS_AT_ONCE if network.device.type == "cpu" else SECONDS_AT_ONCE_ON_ACCELERATORS
         self.frames_at_once = int(seconds * feature_extractor.sampling_rate / feature_extractor.hop_length)
         self._waiting: dict[int, list[LoadedChunk]] = defaultdict(list)  # by their class of lengths
         self._waiting_frames = 0
-        self._clips: dict[tuple[int, int], _Clip] = defaultdict(_Clip)  # by their recording and where they begin in it
-        self._embedded: list[ClipEmbedding] = []
+        self._clips: dict[tuple[int, int], _Clip] = {}  # by their recording and where they begin in it
+        self._batches: deque[_Batch] = deque()  # that were launched, but not taken yet
 
     def embed(self, chunks: Iterable[LoadedChunk]) -> Iterator[ClipEmbedding]:
-        """Embed chunks, those of like length together; a clip's embedding comes as soon as all its chunks are there."""
+        """Embed chunks, those of like length together; a clip's embedding comes as soon as all its chunks are there, on
+        a GPU when another batch was launched.
+        """
+        batches_ahead = 1 if self.network.device.type == "cuda" else 0
         for chunk in chunks:
             self._add(chunk)
-            yield from self._take_embedded()
+            yield from self._take_embedded(batches_ahead)
         self._run()
         yield from self._take_embedded()
 
@@ -107,7 +152,7 @@ class LengthBuckets:
         batch: list[LoadedChunk] = []
         for chunk in sorted(
             (chunk for alike in self._waiting.values() for chunk in alike),
-            key=lambda chunk: (len(chunk.spectrogram), chunk.recording, chunk.start, chunk.number),
+            key=lambda chunk: (len(chunk.signal), chunk.recording, chunk.start, chunk.number),
         ):
             if self._is_full(batch, chunk):
                 self._embed(batch)
@@ -115,34 +160,36 @@ class LengthBuckets:
         self._embed(batch)
         self._waiting.clear()
 
-    def _take_embedded(self) -> list[ClipEmbedding]:
-        embedded, self._embedded = self._embedded, []
-        return embedded
+    def _take_embedded(self, batches_ahead: int = 0) -> Iterator[ClipEmbedding]:
+        """The clips that are embedded, but for those of the last batches, so many."""
+        while len(self._batches) > batches_ahead:
+            yield from self._batches.popleft().take()
 
-    def _merge(self, chunk: LoadedChunk, clip: _Clip) -> ClipEmbedding:
-        """The embedding of a clip, of which `chunk` is one, and all of whose chunks are embedded."""
-        pieces = [clip.pieces[number] for number in range(len(clip.pieces))]
-        num_frames = torch.tensor([piece.num_frames for piece in pieces])
-        with torch.inference_mode():
-            summaries = torch.cat([piece.summary for piece in pieces]).to(self.model.device)
-            embedding = self.model.pooling.merge(summaries, num_frames.to(self.model.device))
-        frames = [piece.frames for piece in pieces if piece.frames is not None]
-        return ClipEmbedding(
-            recording=chunk.recording,
-            start=chunk.start,
-            num_samples=clip.num_samples,
-            name=chunk.name,
-            embedding=embedding.float().cpu().numpy(),
-            frames=torch.cat(frames).numpy() if frames else None,
-        )
+    def _merge(self, clips: Sequence[_Clip]) -> None:
+        """Make the embeddings of clips, all of whose chunks are embedded."""
+        by_count: dict[int, list[_Clip]] = defaultdict(list)  # those of as many chunks are merged together
+        for clip in clips:
+            by_count[len(clip.pieces)].append(clip)
+        for alike in by_count.values():
+            pieces = [clip.ordered_pieces() for clip in alike]
+            num_frames = torch.tensor([[piece.num_frames for piece in of_one] for of_one in pieces])
+            with torch.inference_mode():
+                summaries = torch.stack([torch.stack([piece.summary for piece in of_one]) for of_one in pieces])
+                merged = self.network.pooling.merge(summaries, to_device(num_frames, summaries.device))
+                embeddings = _to_host(merged.float())
+            for clip, embedding in zip(alike, embeddings, strict=True):
+                clip.embedding = embedding
 
     def length_class(self, length: int) -> int:
         """Inputs of one class may be in a batch, which a network that is not safe under padding runs by length."""
-        return int(math.log(length) / math.log(LENGTH_RATIO)) if self.model.config.is_padding_safe else length
+        return int(math.log(length) / math.log(LENGTH_RATIO)) if self.network.config.is_padding_safe else length
 
     def _input_length(self, chunk: LoadedChunk) -> int:
-        """The spectrogram frames that pass through the model for a chunk."""
-        return self.feature_extractor.max_length or len(chunk.spectrogram)
+        """The spectrogram frames that pass through the network for a chunk; of a waveform, as good as that."""
+        if self.feature_extractor.max_length is not None:
+            return self.feature_extractor.max_length
+        samples_per_frame = self.feature_extractor.hop_length if self.takes_waveforms else 1
+        return max(1, len(chunk.signal) // samples_per_frame)
 
     def _is_full(self, batch: list[LoadedChunk], chunk: LoadedChunk) -> bool:
         """Whether a chunk is one too many for a batch."""
@@ -161,8 +208,8 @@ class LengthBuckets:
         except torch.OutOfMemoryError as error:
             if len(chunks) == 1:
                 raise HfGarError(
-                    f"The memory of {self.model.device} is too small for a single chunk: {error}\nUse another device, "
-                    "or bfloat16 (`dtype`)."
+                    f"The memory of {self.network.device} is too small for a single chunk: {error}\nUse another "
+                    "device, or bfloat16 (`dtype`)."
                 ) from error
             self.frames_at_once = max(1, self.frames_at_once // 2)
             half = len(chunks) // 2
@@ -172,29 +219,55 @@ class LengthBuckets:
                 self._waiting_frames += sum(map(self._input_length, part))
                 self._embed(part)
             return
+        complete = []
         for chunk, piece in zip(chunks, pieces, strict=True):
-            clip = self._clips[chunk.recording, chunk.start]
+            key = chunk.recording, chunk.start
+            clip = self._clips.setdefault(key, _Clip(*key, chunk.name))
             clip.pieces[chunk.number] = piece
             if chunk.is_last:
                 clip.num_pieces, clip.num_samples = chunk.number + 1, chunk.num_samples
             if len(clip.pieces) == clip.num_pieces:
-                self._embedded.append(self._merge(chunk, self._clips.pop((chunk.recording, chunk.start))))
+                complete.append(self._clips.pop(key))
+        self._merge(complete)
+        self._batches.append(_Batch(complete, _mark(self.network.device)))
 
     def _forward(self, chunks: list[LoadedChunk]) -> list[_Piece]:
-        inputs = self.feature_extractor.pad(
-            {"input_features": [chunk.spectrogram for chunk in chunks]}, return_tensors="pt"
-        )
         with torch.inference_mode():
-            outputs = self.model(**inputs.to(self.model.device))
-            own_frames = span_mask([(chunk.first, chunk.stop) for chunk in chunks], outputs.frame_mask)
-            summaries = self.model.pooling.summarize(outputs.last_hidden_state, outputs.pooler_output, own_frames).cpu()
+            outputs = self.network(**self._inputs(chunks))
+            frames = outputs.last_hidden_state
+            own_frames = span_mask([(chunk.first, chunk.stop) for chunk in chunks], frames)
+            summaries = self.network.pooling.summarize(frames, outputs.pooler_output, own_frames)
+            kept = _to_host(frames.float()) if self.with_frames else None
         return [
             _Piece(
-                summary=summaries[index : index + 1],
+                summary=summaries[index],
                 num_frames=chunk.stop - chunk.first,
-                frames=outputs.last_hidden_state[index, chunk.first : chunk.stop].float().cpu()
-                if self.with_frames
-                else None,
+                frames=None if kept is None else kept[index, chunk.first : chunk.stop],
             )
             for index, chunk in enumerate(chunks)
         ]
+
+    def _inputs(self, chunks: list[LoadedChunk]) -> dict[str, torch.Tensor]:
+        """The network's arguments; there is no mask where nothing is padded."""
+        device, signals = self.network.device, [chunk.signal for chunk in chunks]
+        if self.takes_waveforms:
+            features, lengths = self.feature_extractor.device_spectrograms(signals, device)
+            mask = torch.arange(features.shape[1]) < torch.tensor(lengths)[:, None]
+        else:
+            padded = self.feature_extractor.pad({"input_features": signals}, return_tensors="pt")
+            features, mask = to_device(padded["input_features"], device), padded["attention_mask"]
+        return {"input_features": features} | ({} if mask.all() else {"attention_mask": to_device(mask, device)})
+
+
+def _to_host(tensor: torch.Tensor) -> torch.Tensor:
+    """A copy in the host's memory; of a GPU's tensor, one that is there when the GPU has done all before it."""
+    return tensor.to("cpu", non_blocking=tensor.is_cuda)
+
+
+def _mark(device: torch.device) -> torch.cuda.Event | None:
+    """When a GPU has done all that it was given so far; None for other devices, which are waited for in any case."""
+    if device.type != "cuda":
+        return None
+    done = torch.cuda.Event()
+    done.record(torch.cuda.current_stream(device))
+    return done

@@ -193,9 +193,11 @@ class MapFunction(ABC):
             OSError: A file is missing or cannot be read (likewise).
         """
         model = self.load_model(rank)  # first: it makes PyTorch safe in a forked process
-        dataset = ChunkDataset(sources, self.feature_extractor, self.crop, splits, self.windows)
-        results = _Results(self, model, len(sources))
         buckets = LengthBuckets(model.base_model, self.feature_extractor, self.batch_size, self.with_frames)
+        dataset = ChunkDataset(
+            sources, self.feature_extractor, self.crop, splits, self.windows, buckets.takes_waveforms
+        )
+        results = _Results(self, model, len(sources))
         for clip in buckets.embed(self._chunks(dataset, results, on_loaded)):
             results.add_clip(clip)
         return results.values

@@ -58,6 +58,8 @@ class FusionFeatureExtractor(CheckedFields, SequenceFeatureExtractor):
     max_length: int | None = None
     # Whether spectrograms are normalised by the statistics of a dataset, (x - mean) / (2 std), its fields.
     is_normalized_by_statistics = False
+    # Whether the inputs can be computed where the model is, in `device_spectrograms`.
+    has_device_front_end = False
     # For recordings in chunks (see chunks.py), in frame embeddings.
     chunk_context_frames = 0
 
@@ -83,6 +85,18 @@ class FusionFeatureExtractor(CheckedFields, SequenceFeatureExtractor):
         padded but waveforms that are shorter than the network takes.
         """
         raise NotImplementedError(f"{type(self).__name__} has to define spectrograms.")
+
+    def device_spectrograms(
+        self, waveforms: Sequence[np.ndarray], device: torch.device
+    ) -> tuple[torch.Tensor, list[int]]:
+        """The inputs for waveforms (samples,), as of `spectrograms`, computed on a device and padded to one length.
+
+        Waveforms of one length that follow each other are computed together.
+
+        Returns:
+            The inputs (clip, time, feature), and how many time steps each clip has of its own.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no front end that runs beside the model.")
 
     @property
     def minimum_samples(self) -> int:

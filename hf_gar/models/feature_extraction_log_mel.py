@@ -1,12 +1,14 @@
 """What the feature extractors of the networks on log-mel spectrograms share: the front end's fields and its frames."""
 
 from collections.abc import Sequence
+from itertools import groupby
 
 import numpy as np
 import torch
 
 from .configuration_fusion import Field
 from .feature_extraction_fusion import FusionFeatureExtractor
+from .fusion import to_device
 from .log_mel import FrontEnd, one_thread
 
 FREQUENCY = Field(0, 500_000, is_whole=False)  # in Hz
@@ -35,6 +37,7 @@ class LogMelFeatureExtractor(FusionFeatureExtractor):
         "frequency_min": FREQUENCY,
         "frequency_max": FREQUENCY,
     }
+    has_device_front_end = True
     # Of a frame embedding: the mel frames from one to the next, and those that it is made of.
     mel_frames_per_frame: int
     mel_frames_in_frame: int
@@ -85,7 +88,7 @@ class LogMelFeatureExtractor(FusionFeatureExtractor):
         )
 
     def log_mel(self, waveform: torch.Tensor) -> torch.Tensor:
-        """The spectrogram (time, mel) of a waveform (samples,) that is at least `minimum_samples` long."""
+        """The spectrograms (..., time, mel) of waveforms (..., samples) that are at least `minimum_samples` long."""
         raise NotImplementedError(f"{type(self).__name__} has to define log_mel.")
 
     @property
@@ -109,5 +112,22 @@ class LogMelFeatureExtractor(FusionFeatureExtractor):
             return [self._spectrogram(waveform) for waveform in waveforms]
 
     def _spectrogram(self, waveform: np.ndarray) -> np.ndarray:
-        shortfall = max(0, self.minimum_samples - len(waveform))
-        return self.log_mel(torch.from_numpy(np.pad(waveform, (0, shortfall)))).numpy()
+        return self.log_mel(torch.from_numpy(self._filled(waveform))).numpy()
+
+    def _filled(self, waveform: np.ndarray) -> np.ndarray:
+        return np.pad(waveform, (0, max(0, self.minimum_samples - len(waveform))))
+
+    def device_spectrograms(
+        self, waveforms: Sequence[np.ndarray], device: torch.device
+    ) -> tuple[torch.Tensor, list[int]]:
+        pieces, lengths = [], []
+        for _, alike in groupby(map(self._filled, waveforms), key=len):
+            batch = np.stack(list(alike))
+            pieces.append(self.log_mel(to_device(torch.from_numpy(batch), device)))
+            lengths += [pieces[-1].shape[1]] * len(batch)
+        longest = self.max_length or max(lengths)
+        padded = [
+            torch.nn.functional.pad(piece, (0, 0, 0, longest - piece.shape[1]), value=self.padding_value)
+            for piece in pieces
+        ]
+        return torch.cat(padded), lengths

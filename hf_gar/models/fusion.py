@@ -52,17 +52,27 @@ def is_traced() -> bool:
     return torch.compiler.is_compiling() or torch.jit.is_tracing()
 
 
+def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A tensor of the host on a device; where that is a GPU, nobody waits until it is there."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+
+
 def length_mask(lengths: torch.Tensor, size: int) -> torch.Tensor:
     """The mask (batch, size), true where a position is within its sequence's length; `lengths` is (batch,)."""
     return torch.arange(size, device=lengths.device)[None, :] < lengths[:, None]
 
 
-def span_mask(spans: Sequence[tuple[int, int]], like: torch.Tensor) -> torch.Tensor:
-    """A mask as `like` (batch, frame), true for the frames [first, stop) of each clip."""
-    mask = torch.zeros_like(like, dtype=torch.bool)
-    for index, (first, stop) in enumerate(spans):
-        mask[index, first:stop] = True
-    return mask
+def span_mask(spans: Sequence[tuple[int, int]], frames: torch.Tensor) -> torch.Tensor | None:
+    """The mask (batch, frame) for `frames` (batch, frame, D), true for those [first, stop) of each clip.
+
+    None where that is all of them.
+    """
+    size = frames.shape[1]
+    if all(span == (0, size) for span in spans):
+        return None
+    first, stop = torch.tensor(spans).to(frames.device, non_blocking=True).unbind(1)
+    position = torch.arange(size, device=frames.device)
+    return (position >= first[:, None]) & (position < stop[:, None])
 
 
 def tap_to_frames(tap: torch.Tensor, steps_per_frame: int) -> torch.Tensor:
@@ -75,7 +85,9 @@ def tap_to_frames(tap: torch.Tensor, steps_per_frame: int) -> torch.Tensor:
     Returns:
         (batch, frame, channel * frequency).
     """
-    return torch.nn.functional.max_pool2d(tap, (steps_per_frame, 1)).transpose(1, 2).flatten(2)
+    if steps_per_frame > 1:
+        tap = torch.nn.functional.max_pool2d(tap, (steps_per_frame, 1))
+    return tap.transpose(1, 2).flatten(2)
 
 
 class ClipPooling(ABC):
@@ -85,13 +97,16 @@ class ClipPooling(ABC):
     """
 
     @abstractmethod
-    def summarize(self, frames: torch.Tensor, clips: torch.Tensor | None, own_frames: torch.Tensor) -> torch.Tensor:
+    def summarize(
+        self, frames: torch.Tensor, clips: torch.Tensor | None, own_frames: torch.Tensor | None
+    ) -> torch.Tensor:
         """What `merge` needs of chunks, in float32: a sum of many frames overflows half precision.
 
         Args:
             frames: Their frame embeddings, (chunk, frame, D).
             clips: Their embeddings, (chunk, D), where the network does not pool them from its frames.
-            own_frames: (chunk, frame), true for the frames that are a chunk's own, neither context nor padding.
+            own_frames: (chunk, frame), true for the frames that are a chunk's own, neither context nor padding; None
+                where all are.
 
         Returns:
             (chunk, k, D); k depends on the kind of pooling.
@@ -122,11 +137,16 @@ class FramePooling(ClipPooling):
         self.head = head
         self.with_maximum = with_maximum
 
-    def summarize(self, frames: torch.Tensor, clips: torch.Tensor | None, own_frames: torch.Tensor) -> torch.Tensor:
+    def summarize(
+        self, frames: torch.Tensor, clips: torch.Tensor | None, own_frames: torch.Tensor | None
+    ) -> torch.Tensor:
         """The maximum and the sum over each chunk's own frames, (chunk, 2, D)."""
-        frames, outside = frames.float(), ~own_frames[:, :, None]
-        maximum = frames.masked_fill(outside, torch.finfo(frames.dtype).min).amax(1)
-        return torch.stack([maximum, frames.masked_fill(outside, 0).sum(1)], dim=1)
+        highest = summed = frames
+        if own_frames is not None:
+            outside = ~own_frames[:, :, None]
+            highest = frames.masked_fill(outside, torch.finfo(frames.dtype).min)
+            summed = frames.masked_fill(outside, 0)
+        return torch.stack([highest.amax(1).float(), summed.sum(1, dtype=torch.float32)], dim=1)
 
     def merge(self, summaries: torch.Tensor, num_frames: torch.Tensor) -> torch.Tensor:
         maximum, total = summaries.unbind(-2)
@@ -139,7 +159,9 @@ class FramePooling(ClipPooling):
 class DurationPooling(ClipPooling):
     """The mean of the chunks' embeddings, weighted by their durations: for networks with an embedding of their own."""
 
-    def summarize(self, frames: torch.Tensor, clips: torch.Tensor | None, own_frames: torch.Tensor) -> torch.Tensor:
+    def summarize(
+        self, frames: torch.Tensor, clips: torch.Tensor | None, own_frames: torch.Tensor | None
+    ) -> torch.Tensor:
         """The chunks' embeddings, (chunk, 1, D)."""
         assert clips is not None
         return clips.float()[:, None]

@@ -1,4 +1,4 @@
-"""Front ends: from a waveform to its log-mel spectrogram, in float32 PyTorch."""
+"""Front ends: from waveforms of one length to their log-mel spectrograms, in float32 PyTorch, on any device."""
 
 import contextlib
 import warnings
@@ -12,6 +12,7 @@ from transformers.audio_utils import mel_filter_bank
 
 # Mel frames that are transformed at a time: their spectra stay in a core's cache, however long the recording is.
 FRAMES_AT_ONCE = 256
+CPU = torch.device("cpu")
 
 
 class FrontEnd(NamedTuple):
@@ -34,25 +35,25 @@ def mel_spectrogram(
     power: int,
     preprocess: Callable[[torch.Tensor], torch.Tensor] | None = None,
 ) -> torch.Tensor:
-    """The mel spectrogram of a waveform, one mel frame for every full window.
+    """The mel spectrogram of waveforms, one mel frame for every full window.
 
     Args:
-        waveform: (samples,), at least as long as the window.
+        waveform: (..., samples), at least as long as the window.
         front_end: The front end's sizes.
         mel_filters: (n_fft // 2 + 1, mel).
         window: (win_length,).
         power: The exponent of the spectrum's magnitude: 1 or 2.
-        preprocess: What is done to frames (frame, win_length) before the window.
+        preprocess: What is done to frames (..., frame, win_length) before the window.
 
     Returns:
-        (1 + (samples - win_length) // hop_length, mel).
+        (..., 1 + (samples - win_length) // hop_length, mel).
     """
     pieces = []
-    for frames in waveform.unfold(0, len(window), front_end.hop_length).split(FRAMES_AT_ONCE):
+    for frames in waveform.unfold(-1, len(window), front_end.hop_length).split(FRAMES_AT_ONCE, dim=-2):
         spectrum = torch.fft.rfft((frames if preprocess is None else preprocess(frames)) * window, n=front_end.n_fft)
         squared = spectrum.real.square() + spectrum.imag.square()
         pieces.append((squared if power == 2 else squared.sqrt()) @ mel_filters)
-    return torch.cat(pieces)
+    return torch.cat(pieces, dim=-2)
 
 
 @contextlib.contextmanager
@@ -70,19 +71,19 @@ def one_thread() -> Iterator[None]:
 
 
 @lru_cache
-def slaney_mel_filters(front_end: FrontEnd) -> torch.Tensor:
+def slaney_mel_filters(front_end: FrontEnd, device: torch.device = CPU) -> torch.Tensor:
     """librosa's default filter bank: Slaney's scale and normalisation; (n_fft // 2 + 1, mel)."""
-    return _mel_filters(front_end, norm="slaney", mel_scale="slaney")
+    return _mel_filters(front_end, norm="slaney", mel_scale="slaney").to(device)
 
 
 @lru_cache
-def htk_mel_filters(front_end: FrontEnd) -> torch.Tensor:
+def htk_mel_filters(front_end: FrontEnd, device: torch.device = CPU) -> torch.Tensor:
     """Triangles that are straight on the scale 1127 ln(1 + f / 700), not normalised, as in HTK, Kaldi and VGGish.
 
     Returns:
         (n_fft // 2 + 1, mel).
     """
-    return _mel_filters(front_end, mel_scale="kaldi", triangularize_in_mel_space=True)
+    return _mel_filters(front_end, mel_scale="kaldi", triangularize_in_mel_space=True).to(device)
 
 
 def _mel_filters(front_end: FrontEnd, **kind) -> torch.Tensor:
@@ -106,18 +107,19 @@ def cnn14_log_mel(waveform: torch.Tensor, front_end: FrontEnd) -> torch.Tensor:
     Source: Kong et al., "PANNs", 2020 (arXiv 1912.10211), with the sizes of the published checkpoints.
 
     Args:
-        waveform: (samples,), longer than half a window.
+        waveform: (..., samples), longer than half a window.
         front_end: The front end's sizes.
 
     Returns:
-        (1 + samples // hop_length, mel), in dB.
+        (..., 1 + samples // hop_length, mel), in dB.
     """
     margin = (front_end.win_length // 2,) * 2
+    rows = waveform.reshape(-1, waveform.shape[-1])  # what the padding takes
     mel = mel_spectrogram(
-        torch.nn.functional.pad(waveform[None], margin, mode="reflect")[0],
+        torch.nn.functional.pad(rows, margin, mode="reflect").unflatten(0, (*waveform.shape[:-1], 1)).squeeze(-2),
         front_end,
-        slaney_mel_filters(front_end),
-        window=torch.hann_window(front_end.win_length, periodic=True),
+        slaney_mel_filters(front_end, waveform.device),
+        window=torch.hann_window(front_end.win_length, periodic=True, device=waveform.device),
         power=2,
     )
     return 10 * torch.log10(mel.clamp(min=1e-10))
@@ -129,17 +131,17 @@ def vggish_log_mel(waveform: torch.Tensor, front_end: FrontEnd) -> torch.Tensor:
     Source: Hershey et al., "CNN Architectures for Large-Scale Audio Classification", 2017, and AudioSet's VGGish.
 
     Args:
-        waveform: (samples,), at least as long as the window.
+        waveform: (..., samples), at least as long as the window.
         front_end: The front end's sizes.
 
     Returns:
-        (1 + (samples - win_length) // hop_length, mel).
+        (..., 1 + (samples - win_length) // hop_length, mel).
     """
     mel = mel_spectrogram(
         waveform,
         front_end,
-        htk_mel_filters(front_end),
-        window=torch.hann_window(front_end.win_length, periodic=True),
+        htk_mel_filters(front_end, waveform.device),
+        window=torch.hann_window(front_end.win_length, periodic=True, device=waveform.device),
         power=1,
     )
     return torch.log(mel + 0.01)
@@ -151,11 +153,11 @@ def kaldi_filter_bank(waveform: torch.Tensor, front_end: FrontEnd) -> torch.Tens
     Source: Gong et al., "AST", 2021; Kaldi's feature extraction ("hanning" window, pre-emphasis 0.97, snipped edges).
 
     Args:
-        waveform: (samples,), at least as long as the window.
+        waveform: (..., samples), at least as long as the window.
         front_end: The front end's sizes.
 
     Returns:
-        (1 + (samples - win_length) // hop_length, mel).
+        (..., 1 + (samples - win_length) // hop_length, mel).
     """
 
     def preprocess(frames: torch.Tensor) -> torch.Tensor:
@@ -164,10 +166,10 @@ def kaldi_filter_bank(waveform: torch.Tensor, front_end: FrontEnd) -> torch.Tens
         return frames - 0.97 * before
 
     mel = mel_spectrogram(
-        waveform - waveform.mean(),
+        waveform - waveform.mean(dim=-1, keepdim=True),
         front_end,
-        htk_mel_filters(front_end),
-        window=torch.hann_window(front_end.win_length, periodic=False),
+        htk_mel_filters(front_end, waveform.device),
+        window=torch.hann_window(front_end.win_length, periodic=False, device=waveform.device),
         power=2,
         preprocess=preprocess,
     )

@@ -11,7 +11,7 @@ from .audio_loading import AudioError  # noqa: F401
 from .chunks import split_chunks  # noqa: F401
 from .configuration_ast_fusion import PATCH_SIZE, PATCH_STRIDE, ASTFusionConfig
 from .configuration_fusion import FusionConfig  # noqa: F401
-from .fusion import DurationPooling
+from .fusion import DurationPooling, is_traced
 from .modeling_classification import FusionForAudioClassification
 from .modeling_fusion import FusionModel, FusionPreTrainedModel, LayerOutputs, require_eager
 from .pipeline_audio_classification import FusionAudioClassificationPipeline  # noqa: F401
@@ -30,7 +30,6 @@ class ASTEmbeddings(nn.Module):
     def __init__(self, config: ASTFusionConfig):
         super().__init__()
         rows, columns = config.pretrained_patch_grid
-        self.grid = config.patch_grid
         self.pretrained_grid = (rows, columns)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, config.hidden_size))
         self.distillation_token = nn.Parameter(torch.zeros(1, 1, config.hidden_size))
@@ -39,26 +38,30 @@ class ASTEmbeddings(nn.Module):
 
     def forward(self, input_features: torch.Tensor) -> torch.Tensor:
         # Rows are frequencies: the tokens go through all times of the first row, then of the second.
-        patches = self.projection(input_features.transpose(1, 2)[:, None]).flatten(2).transpose(1, 2)
+        grid = self.projection(input_features.transpose(1, 2)[:, None])  # (batch, width, rows, columns)
+        patches = grid.flatten(2).transpose(1, 2)
         special = torch.cat([self.cls_token, self.distillation_token], dim=1).expand(patches.shape[0], -1, -1)
-        return torch.cat([special, patches], dim=1) + self.fitted_position_embeddings()
+        return torch.cat([special, patches], dim=1) + self.fitted_position_embeddings(grid.shape[3])
 
-    def fitted_position_embeddings(self) -> torch.Tensor:
-        """The position embeddings for the grid of patches in use, (1, 2 + rows * columns, width).
+    def fitted_position_embeddings(self, columns: int) -> torch.Tensor:
+        """The position embeddings for so many columns of patches, (1, 2 + rows * columns, width).
 
-        For fewer columns than were trained they are cut from the middle, for more they are interpolated.
+        For fewer columns than were trained they are cut from the middle, for more they are interpolated linearly. The
+        length of the input may be unknown where a graph is made: nothing here branches on it.
         """
-        (rows, trained), (_, columns) = self.pretrained_grid, self.grid
-        if columns == trained:
-            return self.position_embeddings
+        rows, trained = self.pretrained_grid
         special, patches = self.position_embeddings.split([2, rows * trained], dim=1)
-        grid = patches.transpose(1, 2).unflatten(2, (rows, trained))  # (1, width, rows, columns)
-        if columns < trained:
-            start = trained // 2 - columns // 2
-            grid = grid[..., start : start + columns]
-        else:
-            grid = nn.functional.interpolate(grid.float(), size=(rows, columns), mode="bilinear").to(grid.dtype)
-        return torch.cat([special, grid.flatten(2).transpose(1, 2)], dim=1)
+        grid = patches.unflatten(1, (rows, trained))  # (1, rows, columns, width)
+        column = torch.arange(columns, device=grid.device, dtype=torch.float32)
+        count = column[-1:] + 1
+        cut = column + (trained // 2 - (count / 2).floor())
+        stretched = ((column + 0.5) * (trained / count) - 0.5).clamp(0, trained - 1)
+        place = torch.where(count > trained, stretched, cut).clamp(0, trained - 1)
+        before = place.floor()
+        after, share = (before + 1).clamp(max=trained - 1), (place - before)[:, None]
+        left, right = (grid.index_select(2, index.long()).float() for index in (before, after))
+        fitted = (left + share * (right - left)).to(grid.dtype)
+        return torch.cat([special, fitted.flatten(1, 2)], dim=1)
 
 
 def eager_attention(
@@ -156,7 +159,7 @@ class ASTFusionModel(ASTFusionPreTrainedModel, FusionModel):
     def layer_outputs(
         self, input_features: torch.Tensor, lengths: torch.Tensor | None, output_attentions: bool = False
     ) -> LayerOutputs:
-        if input_features.shape[1] != self.config.max_length:
+        if not is_traced() and input_features.shape[1] != self.config.max_length:
             raise ValueError(
                 f"input_features has {input_features.shape[1]} spectrogram frames, but this model takes "
                 f"max_length={self.config.max_length}. The feature extractor pads to its own max_length: load "
@@ -173,7 +176,7 @@ class ASTFusionModel(ASTFusionPreTrainedModel, FusionModel):
             if number in self.fused_layers:
                 normed = self.norm(x)
                 clips.append(normed[:, :2].mean(1))
-                frames.append(normed[:, 2:].unflatten(1, self.embeddings.grid).mean(1))
+                frames.append(normed[:, 2:].unflatten(1, (self.config.patch_grid[0], -1)).mean(1))
         return LayerOutputs(frames, clips, attentions if output_attentions else None)
 
     def frame_counts(self, lengths: torch.Tensor) -> torch.Tensor:

@@ -9,7 +9,7 @@ from .audio_loading import AudioError  # noqa: F401
 from .chunks import split_chunks  # noqa: F401
 from .configuration_cnn14_fusion import BLOCKS, MEL_FRAMES_PER_FRAME, Cnn14FusionConfig
 from .configuration_fusion import FusionConfig  # noqa: F401
-from .fusion import FramePooling, length_mask, tap_to_frames
+from .fusion import FramePooling, is_traced, length_mask, tap_to_frames
 from .modeling_classification import FusionForAudioClassification
 from .modeling_fusion import FusionModel, LayerOutputs
 from .pipeline_audio_classification import FusionAudioClassificationPipeline  # noqa: F401
@@ -38,18 +38,53 @@ class Cnn14Block(nn.Module):
 
     def forward(self, x: torch.Tensor, lengths: torch.Tensor | None) -> torch.Tensor:
         """`lengths` (batch,) are the clips' own time steps in `x`; None where no clip is padded."""
-        x = self.bn1(self.conv1(x)).relu_()
-        x = zero_after(x, lengths)
-        x = self.bn2(self.conv2(x)).relu_()
+        x = zero_after(normalized_convolution(x, self.conv1, self.bn1).relu_(), lengths)
+        x = normalized_convolution(x, self.conv2, self.bn2).relu_()
         x = nn.functional.avg_pool2d(x, self.pooling) if self.pooling > 1 else x
         return zero_after(x, None if lengths is None else lengths // self.pooling)
 
 
+def normalized_convolution(x: torch.Tensor, conv: nn.Conv2d, norm: nn.BatchNorm2d) -> torch.Tensor:
+    """A convolution without bias, and batch normalisation.
+
+    Outside of training they are a single convolution, whose weights are computed each time, which leaves nothing to
+    be undone when the model is trained or saved: where `x` has more values than the weights, that is the lesser work.
+    """
+    if norm.training or is_traced() or not (is_plain(conv, nn.Conv2d) and is_plain(norm, nn.BatchNorm2d)):
+        return norm(conv(x))
+    if x.shape[0] * x.shape[2] * x.shape[3] < 9 * conv.in_channels:
+        return norm(conv(x))
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    scale = norm.weight.float() * (norm.running_var.float() + norm.eps).rsqrt()
+    bias = norm.bias.float() - norm.running_mean.float() * scale
+    weight = (conv.weight * scale[:, None, None, None]).to(x.dtype)
+    return nn.functional.conv2d(x, weight, bias.to(x.dtype), padding=conv.padding)
+
+
+def is_plain(module: nn.Module, kind: type[nn.Module]) -> bool:
+    """Whether a module is what its class makes it: nobody has put hooks on it, an adapter around it, or its weights
+    elsewhere.
+    """
+    hooks = module._forward_hooks or module._forward_pre_hooks or module._backward_hooks
+    return type(module) is kind and not hooks and "forward" not in vars(module)
+
+
 def zero_after(x: torch.Tensor, lengths: torch.Tensor | None) -> torch.Tensor:
-    """Zero what lies beyond a clip's end, so that the next convolution sees there what it sees for the clip alone."""
+    """Zero what lies beyond a clip's end, so that the next convolution sees there what it sees for the clip alone.
+
+    Without gradients, that is done in place, from the end of the shortest clip on.
+    """
     if lengths is None:
         return x
-    return x * length_mask(lengths.to(x.device), x.shape[2])[:, None, :, None]
+    mask = length_mask(lengths.to(x.device), x.shape[2])[:, None, :, None]
+    if is_traced() or torch.is_grad_enabled():
+        return x * mask
+    if lengths.device.type != "cpu":  # not to wait for it
+        return x.mul_(mask)
+    shortest = int(lengths.min())
+    x[:, :, shortest:].mul_(mask[:, :, shortest:])
+    return x
 
 
 class Cnn14FusionModel(FusionModel):

@@ -191,8 +191,8 @@ class FusionModel(FusionPreTrainedModel):
 
         The network can be compiled and exported (`torch.compile`, `torch.export`, `torch.onnx.export` with dynamo=True)
         for batches and recordings of any size; `torch.export` takes CNN14 from 64 mel frames on, which is two frame
-        embeddings. Lengths are then no longer checked: the embedding of a clip that is shorter than the network takes
-        is NaN.
+        embeddings. Lengths are then no longer checked, nor are those of a mask that is on a GPU, which is not waited
+        for: the embedding of a clip that is shorter than the network takes is NaN.
 
         Returns:
             A `FusionOutput`. A clip's embeddings are the same alone and in any batch, up to rounding: in half precision
@@ -220,7 +220,7 @@ class FusionModel(FusionPreTrainedModel):
             layers = [layer.masked_fill(~frame_mask[:, :, None], 0) for layer in layers]
         frames = torch.cat(layers, dim=-1)
         clip = None if clips is None else torch.cat(on_one_device(clips), dim=-1)
-        summaries = self.pooling.summarize(frames, clip, frame_mask)
+        summaries = self.pooling.summarize(frames, clip, None if lengths is None else frame_mask)
         # Each clip is a single chunk.
         pooled = self.pooling.merge(summaries[:, None], frame_mask.sum(1, keepdim=True))
         return FusionOutput(
@@ -246,8 +246,8 @@ class FusionModel(FusionPreTrainedModel):
         if attention_mask is not None and attention_mask.shape != (batch, time):
             raise ValueError(f"attention_mask has the shape {tuple(attention_mask.shape)}, expected {(batch, time)}.")
         lengths = None if attention_mask is None else attention_mask.sum(1)
-        if is_traced():
-            return lengths
+        if is_traced() or (lengths is not None and lengths.device.type != "cpu"):
+            return lengths  # to look at them would be to wait for the device
         shortest = time if lengths is None else int(lengths.min())
         if shortest < self.minimum_length:
             raise ValueError(

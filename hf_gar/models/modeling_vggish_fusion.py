@@ -74,26 +74,36 @@ class VGGishFusionModel(FusionModel):
         # A slice, or a reshape in one step, would be traced for some lengths only: torch.export compares their sizes.
         used = torch.arange(time // PATCH_MEL_FRAMES * PATCH_MEL_FRAMES, device=input_features.device)
         patches = input_features.to(self.dtype).index_select(1, used).flatten(0, 1).unflatten(0, (-1, PATCH_MEL_FRAMES))
-        if is_traced():  # sizes must not depend on values: the padding passes through the network, too
+        if is_traced():
             layers = self._patch_frames(patches)
+        elif lengths is None or lengths.device.type != "cpu":
+            layers = self._split_patch_frames(patches)
         else:
-            own = torch.ones(patches.shape[0], dtype=torch.bool, device=patches.device)
-            if lengths is not None:
-                own = length_mask(lengths // PATCH_MEL_FRAMES, time // PATCH_MEL_FRAMES).flatten()
-            layers = self._own_patch_frames(patches, own)
+            layers = self._own_patch_frames(
+                patches, length_mask(lengths // PATCH_MEL_FRAMES, time // PATCH_MEL_FRAMES).flatten()
+            )
         return LayerOutputs([frames.flatten(0, 1).unflatten(0, (batch, -1)) for frames in layers])
 
     def frame_counts(self, lengths: torch.Tensor) -> torch.Tensor:
         return lengths // PATCH_MEL_FRAMES * FRAMES_PER_PATCH
 
     def _own_patch_frames(self, patches: torch.Tensor, own: torch.Tensor) -> list[torch.Tensor]:
-        """As `_patch_frames`, a bounded number at a time, and zeros for patches that are not `own` (patch,)."""
-        pieces = map(self._patch_frames, patches[own].split(PATCHES_AT_ONCE))
-        layers = [torch.cat(layer) for layer in zip(*pieces, strict=True)]
+        """As `_patch_frames`, a bounded number at a time, and zeros for patches that are not `own` (patch,).
+
+        How many those are depends on values: where a graph is made, and where they are on a GPU and would have to be
+        waited for, the padding passes through the network, too.
+        """
         return [
             frames.new_zeros(own.shape[0], *frames.shape[1:]).index_put((own.to(frames.device),), frames)
-            for frames in layers
+            for frames in self._split_patch_frames(patches[own])
         ]
+
+    def _split_patch_frames(self, patches: torch.Tensor) -> list[torch.Tensor]:
+        """As `_patch_frames`, a bounded number at a time."""
+        if patches.shape[0] <= PATCHES_AT_ONCE:
+            return self._patch_frames(patches)
+        pieces = map(self._patch_frames, patches.split(PATCHES_AT_ONCE))
+        return [torch.cat(layer) for layer in zip(*pieces, strict=True)]
 
     def _patch_frames(self, patches: torch.Tensor) -> list[torch.Tensor]:
         """Each chosen layer's frames, (patch, 6, D of the layer), of patches (patch, 96, mel)."""
@@ -106,7 +116,7 @@ class VGGishFusionModel(FusionModel):
             if wanted > reduction:
                 x = nn.functional.max_pool2d(x, 2)
                 reduction = wanted
-            x = self.convolutions[str(layer)](x).relu()
+            x = self.convolutions[str(layer)](x).relu_()
             if layer in self.fused_layers:
                 layers.append(tap_to_frames(x, x.shape[2] // FRAMES_PER_PATCH))
         # (patch, channel, time, frequency) is flattened in the order time, frequency, channel.
@@ -114,7 +124,7 @@ class VGGishFusionModel(FusionModel):
         for layer in FULLY_CONNECTED:
             if layer > self.fused_layers[-1]:
                 break
-            x = self.fully_connected[str(layer)](x).relu()
+            x = self.fully_connected[str(layer)](x).relu_()
             if layer in self.fused_layers:
                 layers.append(x[:, None].expand(-1, FRAMES_PER_PATCH, -1))
         return layers

@@ -91,13 +91,13 @@ class RecordingPipeline(ChunkPipeline):
         own = rest.pop("own_frames")
         bounds = [own] if isinstance(own, tuple) else own  # a single chunk, or a batch of them
         outputs = self.backbone(**model_inputs)
-        own_frames = span_mask(bounds, outputs.frame_mask)
+        frames = outputs.last_hidden_state
+        own_frames = span_mask(bounds, frames)
         return {
-            "summaries": self.backbone.pooling.summarize(outputs.last_hidden_state, outputs.pooler_output, own_frames),
-            "num_frames": own_frames.sum(1),
+            "summaries": self.backbone.pooling.summarize(frames, outputs.pooler_output, own_frames),
+            "num_frames": torch.tensor([stop - first for first, stop in bounds]),
             "frames": [
-                outputs.last_hidden_state[index, first:stop].float() if with_frames else None
-                for index, (first, stop) in enumerate(bounds)
+                frames[index, first:stop].float() if with_frames else None for index, (first, stop) in enumerate(bounds)
             ],
             **rest,
         }
