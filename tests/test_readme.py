@@ -43,8 +43,19 @@ def test_the_readmes_commands_and_code_run(tmp_path, monkeypatch):
             if not any(name in command for name in ELSEWHERE):
                 assert main(shlex.split(command)[1:]) == 0, command
                 commands.append(command.split()[1])
-    assert set(commands) == {"embed", "map", "evaluate", "probe", "status", "index", "search", "duplicates", "cluster"}
-    for made in ("embeddings/map.html", "evaluation/confusion.png", "layers/layers.png"):
+    assert set(commands) == {
+        "embed",
+        "tag",
+        "map",
+        "evaluate",
+        "probe",
+        "status",
+        "index",
+        "search",
+        "duplicates",
+        "cluster",
+    }
+    for made in ("embeddings/map.html", "events/label_tracks/0.wav.txt", "evaluation/confusion.png", "layers/layers.png"):
         assert Path(made).exists()
     assert len(namespace["embedding"]) == len(namespace["frames"][0])
     assert namespace["labels"] == namespace["everything"]  # of four
