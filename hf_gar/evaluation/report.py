@@ -114,7 +114,7 @@ def read_measurement(folder: str | Path, repository: Repository) -> EvalResult:
         raise HfGarError(
             f"{folder} is no linear evaluation of a repository's own layers, as a card takes it. Run `hf-gar evaluate`."
         )
-    if isinstance(found["model"], list):
+    if isinstance(found.get("model"), list):
         raise HfGarError(f"{folder} evaluated {found['model_name']} together, which is no score of {repository.name}.")
     job = read_description(folder / EMBEDDINGS)
     layers = repository.load_config().layer_choice

@@ -21,7 +21,7 @@ from tests.interruptions import kill_until_done
 RECORDINGS = 120
 WINDOWS = {"timestamps": True, "window_s": 1.0, "hop_s": 0.5, "label_tracks": True}
 OPTIONS = ["--timestamps", "--window-s", 1, "--hop-s", 0.5, "--audacity"]
-slow = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 @pytest.fixture(scope="module")
@@ -66,16 +66,14 @@ def assert_same_job(found: Path, expected: Path, tolerance: float = 0) -> None:
     assert not list(found.rglob("*incomplete*"))
 
 
-@pytest.mark.parametrize(("kills", "shards"), [pytest.param(10, 24, marks=slow)])
-def test_kill_9_at_random_moments(kills, shards, folder, detector, tmp_path):
-    tag_job([folder], detector, tmp_path / "undisturbed", num_shards=shards, **WINDOWS)
-    arguments = command(folder, detector, tmp_path / "killed", "--num-shards", shards)
+def test_kill_9_at_random_moments(folder, detector, tmp_path):
+    tag_job([folder], detector, tmp_path / "undisturbed", num_shards=24, **WINDOWS)
+    arguments = command(folder, detector, tmp_path / "killed", "--num-shards", 24)
     # It says with its exit code that two recordings failed.
-    kill_until_done(arguments, tmp_path / "killed", kills, shards, exit_code=3)
+    kill_until_done(arguments, tmp_path / "killed", kills=10, shards=24, exit_code=3)
     assert_same_job(tmp_path / "killed", tmp_path / "undisturbed")
 
 
-@pytest.mark.slow
 def test_on_ray(folder, detector, tmp_path):
     tag_job([folder], detector, tmp_path / "local", num_shards=3, **WINDOWS)
     arguments = command(folder, detector, tmp_path / "ray", "--num-shards", 3, "--engine", "ray", "--ray-workers", 1)

@@ -379,7 +379,8 @@ def test_a_recording_that_cannot_be_read(tones, cnn14, tmp_path, run_here):
         True,
         True,
     )
-    assert run_here("train", *options, "--allow-failures")[0] == 0
+    code, _, errors = run_here("train", *options, "--allow-failures")
+    assert code == 0, errors
     assert sum(label.test for label in read_training(tmp_path / "out").labels) == 35
 
 
