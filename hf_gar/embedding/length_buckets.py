@@ -95,8 +95,7 @@ class _Batch(NamedTuple):
 class LengthBuckets:
     """Collects chunks of recordings, which have numbers, and embeds them batch by batch.
 
-    On a GPU, all that is waited for is the batch before the one that was launched last: it is never without work while
-    its results are taken.
+    On a GPU, a batch's results are taken when the next one has been launched, so that it has work while they are.
 
     Args:
         network: On its device, in evaluation mode.
