@@ -58,7 +58,12 @@ def test_the_readmes_commands_and_code_run(tmp_path, monkeypatch):
         "duplicates",
         "cluster",
     }
-    for made in ("embeddings/map.html", "events/label_tracks/0.wav.txt", "evaluation/confusion.png", "layers/layers.png"):
+    for made in (
+        "embeddings/map.html",
+        "events/label_tracks/0.wav.txt",
+        "evaluation/confusion.png",
+        "layers/layers.png",
+    ):
         assert Path(made).exists()
     assert len(namespace["embedding"]) == len(namespace["frames"][0])
     assert namespace["labels"] == namespace["everything"]  # of four

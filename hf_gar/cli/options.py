@@ -205,4 +205,4 @@ def embedding_options(options: argparse.Namespace) -> Any:
     """How an evaluation embeds its recordings, as `EmbeddingOptions`."""
     from hf_gar.evaluation.embed_task import EmbeddingOptions
 
-    return EmbeddingOptions(tuple(options.device or ()), options.dtype, options.batch_size, options.allow_other_counts)
+    return EmbeddingOptions(tuple(options.device or ()), options.dtype, options.batch_size, options.allow_failures)

@@ -156,6 +156,7 @@ def test_who_looks_at_a_shard_does_not_keep_a_run_from_it(table, repository, tmp
     assert embed_job([table], repository, tmp_path / "out", shard=1).missing == ()
 
 
+@pytest.mark.slow
 def test_a_process_for_each_device(table, repository, tmp_path):
     embed_job([table], repository, tmp_path / "two", num_shards=4, devices=["cpu", "cpu"])
     embed_job([table], repository, tmp_path / "one", num_shards=4)

@@ -22,6 +22,7 @@ from transformers import (
 from hf_gar.models import FusionForAudioClassification
 from hf_gar.registry import MODELS
 from tests.conftest import (
+    ONE_MODEL_BY_DEFAULT,
     LABELS,
     build_tiny,
     build_tiny_classifier,
@@ -387,6 +388,7 @@ def test_the_statistics_are_the_batches_from_the_first_on(model_type):
     torch.testing.assert_close(norm.running_var, embeddings.var(1).mean(0))
 
 
+@ONE_MODEL_BY_DEFAULT
 def test_as_transformers_example_script_trains(model_type, tmp_path):
     """What run_audio_classification.py does, step by step: labels on the configuration as text, one input name, no
     `return_tensors`, the trainer's own batches, checkpoints and evaluation.

@@ -178,6 +178,7 @@ def drop(browser, path: Path) -> None:
     browser.find_element("css selector", "input[type=file]").send_keys(str(path))
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)  # on a busy machine
 def test_in_a_browser(job, clips, browser, tmp_path):
     """A sound that is dropped, its results heard; one that will not do; and one that is recorded."""

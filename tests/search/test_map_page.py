@@ -167,6 +167,7 @@ def check_playing(browser, index: int, name: str) -> str:
     return shown["src"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such file names")
 def test_a_click_plays_the_recording(odd_job, browser):
     page = draw_map(odd_job, color="label").page

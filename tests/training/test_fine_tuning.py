@@ -253,6 +253,7 @@ def test_a_fine_tuned_repository(tones, cnn14, tmp_path, run_here):
     assert list((tmp_path / "out-training" / "fine-tuning" / "logs").iterdir())
 
 
+@pytest.mark.slow
 def test_one_that_is_killed_ends_as_if_it_had_not_been(tones, cnn14, tmp_path, run_here):
     """SIGKILL between two checkpoints and while one is written: in the end, the same bytes."""
     assert run_here(*options(tones, cnn14, tmp_path / "whole"))[0] == 0
