@@ -22,8 +22,8 @@ from transformers import (
 from hf_gar.models import FusionForAudioClassification
 from hf_gar.registry import MODELS
 from tests.conftest import (
-    ONE_MODEL_BY_DEFAULT,
     LABELS,
+    ONE_MODEL_BY_DEFAULT,
     build_tiny,
     build_tiny_classifier,
     relative_error,
