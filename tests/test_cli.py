@@ -91,6 +91,11 @@ def test_mistakes_are_named(arguments, message, recordings, repository, tmp_path
         ("evaluate --model m --data d --output o --seconds 0", "--seconds: expected a number above 0, not '0'"),
         ("evaluate --model m --data d --output o --lr fast", "--lr: expected a number above 0, not 'fast'"),
         ("probe --model m --data d --output o --lr nan", "--lr: expected a number above 0, not 'nan'"),
+        ("train --data d --output o --reject 1", "--reject: expected a number from 0 to below 1, not '1'"),
+        ("train --data d --output o --reject -1", "--reject: expected a number of 0 or more, not '-1'"),
+        ("train --data d --output o --search --unfused", "--search chooses the layers itself: leave --fusion-layers"),
+        ("train --data d --output o --epochs 3", "--epochs and --fine-tune-lr go with --fine-tune"),
+        ("train --data d --output o --fine-tune --fine-tune-lr 0", "--fine-tune-lr: expected a number above 0, not"),
         ("map d --max-points 1", "--max-points: expected a whole number of 2 or more, not '1'"),
     ],
 )

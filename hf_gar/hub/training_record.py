@@ -162,4 +162,5 @@ def _training(fields: dict[str, Any]) -> TrainingRecord:
 
 def _with_scores(fields: dict[str, Any], *names: str) -> dict[str, Any]:
     """Fields of a file, those of `names` as scores."""
-    return {**fields, **{name: None if fields[name] is None else Score(**fields[name]) for name in names}}
+    scores = {name: None if fields[name] is None else Score(**fields[name]) for name in names}
+    return {**fields, **scores}
