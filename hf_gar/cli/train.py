@@ -7,6 +7,7 @@ from typing import Any
 from hf_gar.cli.options import (
     add_layer_options,
     add_model_options,
+    add_seeds_option,
     add_task_options,
     chosen_model,
     embedding_options,
@@ -36,9 +37,9 @@ def add_command(commands: Any) -> None:
     parser.add_argument("--fine-tune", action="store_true", help="train the whole network after the linear layer")
     parser.add_argument("--epochs", type=whole_number(1), metavar="N", help="of a fine-tuning, the most (default: 20)")
     parser.add_argument(
-        "--fine-tune-lr", type=number(0, is_exclusive=True), metavar="RATE", help="(default: the model's)"
+        "--fine-tune-lr", type=number(0, is_exclusive=True), metavar="RATE", help="(default: by the network's size)"
     )
-    parser.add_argument("--seed", type=whole_number(0), default=42, help="of the training (default: 42)")
+    add_seeds_option(parser)
     add_model_options(parser)
     add_layer_options(parser)
 
@@ -73,7 +74,7 @@ def run(options: argparse.Namespace) -> int:
         test_fold=options.test_fold,
         reject=options.reject,
         fine_tuning=_fine_tuning(options),
-        seed=options.seed,
+        seeds=options.seeds,
         embedding=embedding_options(options),
     )
     print(_summary(record))
@@ -98,7 +99,7 @@ def _summary(record: Any) -> str:
     lines = [f"test {record.metric} {_percent(record.test)}, validation {100 * record.valid:.2f} %"]
     lines += [f"layers {' + '.join(map(str, record.layers))}, learning rate {record.learning_rate:g}"]
     if record.folds:
-        lines += [f"tested with {record.folds} folds, each by a classifier of the others; the one here is of all folds"]
+        lines += [f"tested with {record.folds} folds, each by classifiers of the others; the one here is of all folds"]
     rejection, tuning = record.rejection, record.fine_tuning
     if rejection is not None:
         lines += [

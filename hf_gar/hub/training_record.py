@@ -99,6 +99,7 @@ class TrainingRecord:
         learning_rate: Of the linear classifier.
         best_epoch: Likewise, the one whose weights were kept.
         seed: Of the training.
+        seeds: Those that were tried: of several, the one that validated best is here, and folds were tested with each.
         seconds: The length that clips were brought to; None where they were left as they are.
         labels: In the order of the logits.
         confusion: How many test clips of each label (row) were taken for each (column), (label, label); None where a
@@ -121,6 +122,7 @@ class TrainingRecord:
     learning_rate: float
     best_epoch: int
     seed: int
+    seeds: Sequence[int]
     seconds: float | None
     labels: Sequence[LabelRecord]
     confusion: Sequence[Sequence[int]] | None
@@ -160,4 +162,5 @@ def _training(fields: dict[str, Any]) -> TrainingRecord:
 
 def _with_scores(fields: dict[str, Any], *names: str) -> dict[str, Any]:
     """Fields of a file, those of `names` as scores."""
-    return {**fields, **{name: None if fields[name] is None else Score(**fields[name]) for name in names}}
+    scores = {name: None if fields[name] is None else Score(**fields[name]) for name in names}
+    return {**fields, **scores}

@@ -64,7 +64,7 @@ class Choice(NamedTuple):
         return value
 
 
-class Optional(NamedTuple):
+class OptionalField(NamedTuple):
     """What a field may be: what another one may be, or None."""
 
     field: Field
@@ -153,7 +153,7 @@ class FusionConfig(CheckedFields, PretrainedConfig):
         "hop_length": HOP_LENGTH,
         "classifier_norm": Choice(CLASSIFIER_NORMS),
         "problem_type": Choice(("single_label_classification", "multi_label_classification", None)),
-        "rejection_threshold": Optional(Field(0, 1, is_whole=False)),
+        "rejection_threshold": OptionalField(Field(0, 1, is_whole=False)),
     }
     # How many mel frames lie between the beginnings of two frame embeddings.
     mel_frames_per_frame = 1

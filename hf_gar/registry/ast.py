@@ -23,7 +23,6 @@ AST = ModelSpec(
             datasets=("agkphysics/AudioSet",),
         ),
     ),
-    fine_tuning_rate=3e-5,
     paper=PaperFigures(
         fusion_layers=(4, 11),
         unfused=PaperVariant(

@@ -11,5 +11,4 @@ BACKBONE = ModelSpec(
     classifier_name="hf_gar.models.modeling_backbone_fusion:BackboneFusionForAudioClassification",
     converter_name="hf_gar.checkpoints.backbone:convert_backbone",
     card_template="backbone-fusion.md",
-    fine_tuning_rate=3e-5,
 )

@@ -61,7 +61,6 @@ class ModelSpec:
             extends it says more.
         official_checkpoints: Those that were published; the first is downloaded unless a rate is asked for.
         paper: What the paper reports, where the network is in it.
-        fine_tuning_rate: The learning rate that it is fine-tuned with.
 
     Raises:
         ValueError: The type has another ending.
@@ -77,7 +76,6 @@ class ModelSpec:
     card_template: str = "base.md"
     official_checkpoints: tuple[OfficialCheckpoint, ...] = ()
     paper: PaperFigures | None = None
-    fine_tuning_rate: float = 3e-4
 
     def __post_init__(self):
         if not self.model_type.endswith(FUSION):

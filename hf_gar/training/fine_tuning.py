@@ -29,6 +29,7 @@ SETTINGS_FILE, RESULT_FILE, WEIGHTS_FILE = "settings.json", "result.json", "mode
 LOGS = "logs"
 # By which epochs are compared: the validation metric, less a little of the loss, which decides where it is the same.
 SELECTION, TIE_BREAK = "selection", 1e-6
+RATE_OF_A_MILLION = 0.001
 STATE_FILE = "trainer_state.json"  # the last file of a checkpoint to be written
 
 Loss: TypeAlias = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -39,7 +40,8 @@ class FineTuning:
     """How a network is fine-tuned.
 
     Args:
-        learning_rate: The highest that AdamW comes to; by default the model's, as the registry has it.
+        learning_rate: The highest that AdamW comes to; by default, the larger the network, the smaller: 0.001 for a
+            million weights, divided by the root of the number of millions.
         classifier_share: The share of it that the linear layer, which is trained already, gets.
         epochs: The most passes over the training clips.
         patience: Training stops after so many epochs that validate no better than the best.
@@ -59,6 +61,10 @@ class FineTuning:
     warmup: float = 0.1
     seed: int = 42
     augmentation: Augmentation = field(default_factory=Augmentation)
+
+    def learning_rate_of(self, model: FusionForAudioClassification) -> float:
+        """The learning rate, or the default for a model."""
+        return self.learning_rate or RATE_OF_A_MILLION / (model.num_parameters() / 1e6) ** 0.5
 
 
 @dataclass(frozen=True)
@@ -132,7 +138,7 @@ def _make_trainer(
         num_train_epochs=settings.epochs,
         per_device_train_batch_size=settings.batch_size,
         per_device_eval_batch_size=settings.batch_size,
-        learning_rate=settings.learning_rate,
+        learning_rate=settings.learning_rate_of(model),
         weight_decay=settings.weight_decay,
         lr_scheduler_type="cosine",
         warmup_steps=round(settings.warmup * settings.epochs * epoch),
@@ -189,8 +195,8 @@ def _measure(function: Loss, prediction: Any) -> dict[str, float]:
 
 def _make_optimizer(model: FusionForAudioClassification, settings: FineTuning) -> torch.optim.Optimizer:
     trained = [(name.startswith("classifier."), weight) for name, weight in model.named_parameters()]
-    assert settings.learning_rate is not None
-    rates = {True: settings.classifier_share * settings.learning_rate, False: settings.learning_rate}
+    rate = settings.learning_rate_of(model)
+    rates = {True: settings.classifier_share * rate, False: rate}
     groups = [
         {"params": [weight for is_classifier, weight in trained if is_classifier == kind], "lr": rate}
         for kind, rate in rates.items()

@@ -83,10 +83,9 @@ def fine_tune_network(
         before, valid_score=metric(valid, task.targets[partition.valid]), valid_scores=valid, test_scores=test
     )
     linear_score, _, _ = score_tests([before], task)
-    assert settings.learning_rate is not None
-    return after, FineTuningRecord(
-        settings.learning_rate, result.best_epoch, result.epochs, linear_score, score_gain(after, before, task)
-    )
+    gain = score_gain(after, before, task)
+    rate = float(f"{settings.learning_rate_of(model):.2g}")
+    return after, FineTuningRecord(rate, result.best_epoch, result.epochs, linear_score, gain)
 
 
 def _logits(

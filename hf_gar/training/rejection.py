@@ -12,7 +12,7 @@ from hf_gar.evaluation.metrics import mean_interval
 from hf_gar.evaluation.partitions import Partition
 from hf_gar.hub.training_record import RejectionRecord, Score
 from hf_gar.models.pipeline_audio_classification import UNKNOWN
-from hf_gar.training.scores import of_interval, share
+from hf_gar.training.scores import count_seeds, of_interval, share
 
 # So many labels are left out, one at a time, to measure what is rejected of sounds that the classifier does not know.
 MOST_LEFT_OUT = 10
@@ -45,13 +45,14 @@ def measure_rejection(runs: list[ProbeRun], task: EmbeddedTask, threshold: float
     """What a threshold does to the test clips, whose labels the classifiers know."""
     scores = np.concatenate([run.test_scores for run in runs])
     targets = np.concatenate([task.targets[run.partition.test] for run in runs])
+    seeds = count_seeds(runs)
     is_rejected = confidence(scores) < threshold
     is_right = (scores.argmax(1) == targets)[~is_rejected]
     return RejectionRecord(
         threshold=threshold,
         share=asked,
-        rejected=share(is_rejected.sum(), len(targets)),
-        accuracy=share(is_right.sum(), len(is_right)) if len(is_right) else None,
+        rejected=share(is_rejected.sum(), len(targets), seeds),
+        accuracy=share(is_right.sum(), len(is_right), seeds) if len(is_right) else None,
     )
 
 
@@ -62,7 +63,7 @@ def reject_unknown(runs: list[ProbeRun], task: EmbeddedTask, rejected: float) ->
     threshold of a classifier of the others, which is learned in the same way.
 
     Args:
-        runs: As they were trained with all labels.
+        runs: As they were trained with all labels; those of the first seed are trained again.
         task: The embeddings and labels.
         rejected: As of `learn_threshold`.
 
@@ -73,6 +74,7 @@ def reject_unknown(runs: list[ProbeRun], task: EmbeddedTask, rejected: float) ->
     num_classes = len(task.classes)
     if num_classes <= 2:
         return None, 0
+    runs = [run for run in runs if run.partition.seed == runs[0].partition.seed]
     left_out = np.random.default_rng(runs[0].partition.seed).permutation(num_classes)[:MOST_LEFT_OUT]
     shares = []
     for label in left_out:

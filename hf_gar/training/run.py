@@ -1,5 +1,6 @@
 """From a model and labelled recordings to a classifier's model repository: what `hf-gar train` does."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from hf_gar.evaluation.evaluate import EmbeddedTask, check_embeddings, parse_lea
 from hf_gar.evaluation.layer_search import probed_layers
 from hf_gar.evaluation.linear_probe import ProbeRun
 from hf_gar.evaluation.optional import import_optional
-from hf_gar.evaluation.partitions import count_classes
+from hf_gar.evaluation.partitions import SEEDS, count_classes
 from hf_gar.evaluation.report import EMBEDDINGS
 from hf_gar.evaluation.task_data import TaskData
 from hf_gar.files import require_new_folder
@@ -27,7 +28,6 @@ from hf_gar.training.scores import score_tests
 if TYPE_CHECKING:
     from hf_gar.training.fine_tuning import FineTuning
 
-SEED = 42
 # Beside the repository, a folder of its name and this holds what a training that was stopped resumes from.
 WORK_SUFFIX = "-training"
 FINE_TUNING = "fine-tuning"
@@ -44,7 +44,7 @@ def train_classifier(
     test_fold: str | None = None,
     reject: float | None = None,
     fine_tuning: "FineTuning | None" = None,
-    seed: int = SEED,
+    seeds: Sequence[int] = SEEDS,
     embedding: EmbeddingOptions | None = None,
 ) -> TrainingRecord:
     """Train a linear layer on a model's embeddings, or the whole network, test it, and write it as a model repository.
@@ -63,7 +63,8 @@ def train_classifier(
             or in a fine-tuning the last one.
         reject: Learn a threshold for unknown sounds that this share of the validation clips is below.
         fine_tuning: How the whole network is trained after the linear layer; None where it is not.
-        seed: Of the training, and of the clips that are held out.
+        seeds: Of the training, and of the validation clips that are held out; of several, the one that validates best
+            is written. The first is also that of a test split that is held out, and of the fine-tuning.
         embedding: How the recordings are embedded; everything else runs on the first of its devices.
 
     Raises:
@@ -73,7 +74,7 @@ def train_classifier(
     repository, embedding, output = find_repository(model), embedding or EmbeddingOptions(), Path(output)
     require_new_folder(output)
     check_labels(data)
-    data, is_random_split = with_test_split(data, seed)
+    data, is_random_split = with_test_split(data, seeds[0])
     model_kwargs = dict(model_kwargs or {})
     if search:
         model_kwargs["fusion_layers"] = list(probed_layers(repository.load_config(**model_kwargs)))
@@ -87,7 +88,7 @@ def train_classifier(
         task = with_tested_fold(task, test_fold)
     if reject is not None:
         check_rejection(task)
-    linear = train_linear(task, embedder.config, rates, search, seed, device)
+    linear = train_linear(task, embedder.config, rates, search, seeds, device)
     # Whichever layers are classified, those that are fused stay the repository's own.
     own_kwargs = {name: value for name, value in embedder.model_kwargs.items() if name != "fusion_layers"}
     config = repository.load_config(**own_kwargs)
@@ -96,8 +97,7 @@ def train_classifier(
     if fine_tuning is not None:
         from hf_gar.training.network import fine_tune_network
 
-        highest = fine_tuning.learning_rate or repository.spec.fine_tuning_rate
-        settings = replace(fine_tuning, learning_rate=highest, seed=seed)
+        settings = replace(fine_tuning, seed=seeds[0])
         run, fine_tuned = fine_tune_network(classifier, linear, data, embedder, work / FINE_TUNING, settings, device)
         runs = [run]
     rejection = None if reject is None else _learn_rejection(runs, linear.task, reject, fine_tuned is not None)
@@ -108,7 +108,7 @@ def train_classifier(
         data=data.task.name,
         is_random_split=is_random_split,
         is_searched=search,
-        seed=seed,
+        seeds=list(seeds),
         seconds=data.task.seconds,
         rejection=rejection,
         fine_tuning=fine_tuned,
@@ -149,7 +149,7 @@ def _describe_scores(runs: list[ProbeRun], linear: LinearTraining) -> dict[str, 
     """The scores of the runs, and of each label the clips that the classifier for use was trained and validated on."""
     task, final = linear.task, linear.final
     test, scores, confusion = score_tests(runs, task)
-    tested = np.concatenate([run.partition.test for run in runs])
+    tested = np.unique(np.concatenate([run.partition.test for run in runs]))
     counts = [
         count_classes(task.targets[clips], len(task.classes)).tolist()
         for clips in (final.partition.train, final.partition.valid, tested)
@@ -158,10 +158,11 @@ def _describe_scores(runs: list[ProbeRun], linear: LinearTraining) -> dict[str, 
         "metric": task.metric,
         "test": test,
         "valid": float(np.mean([run.valid_score for run in runs])),
-        "folds": len(runs) if task.has_folds else None,
+        "folds": len(set(task.memberships)) if task.has_folds else None,
         "layers": list(linear.layers),
         "learning_rate": final.learning_rate,
         "best_epoch": final.best_epoch,
+        "seed": final.partition.seed,
         "labels": [LabelRecord(*each) for each in zip(task.classes, *counts, scores, strict=True)],
         "confusion": None if confusion is None else confusion.tolist(),
     }

@@ -1,20 +1,21 @@
 """The scores of a trained classifier on the test clips, with their intervals."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from math import sqrt
+from statistics import NormalDist
 
 import numpy as np
 
 from hf_gar.evaluation.evaluate import EmbeddedTask, summarize_runs
 from hf_gar.evaluation.linear_probe import ProbeRun
 from hf_gar.evaluation.metrics import CONFIDENCE, Interval, accuracy, average_precisions, mean_average_precision
-from hf_gar.evaluation.optional import import_optional
 from hf_gar.hub.training_record import Score
 
 RESAMPLES = 500
 
 
 def score_tests(runs: list[ProbeRun], task: EmbeddedTask) -> tuple[Score, list[Score | None], np.ndarray | None]:
-    """The test scores of classifiers, one for each fold or a single one.
+    """The test scores of classifiers, one for each fold and seed or a single one.
 
     The 95 % interval is Student's t over the folds where there are any. Of a single split it is Wilson's for an
     accuracy, and the bootstrap's over the clips for mean average precision.
@@ -26,8 +27,9 @@ def score_tests(runs: list[ProbeRun], task: EmbeddedTask) -> tuple[Score, list[S
     evaluation = summarize_runs(runs, task)
     if evaluation.confusion is not None:
         hits, tested = evaluation.confusion.diagonal(), evaluation.confusion.sum(1)
-        overall = of_interval(evaluation.test) if task.has_folds else share(hits.sum(), tested.sum())
-        labels = [share(hit, count) if count else None for hit, count in zip(hits, tested, strict=True)]
+        seeds = count_seeds(runs)
+        overall = of_interval(evaluation.test) if task.has_folds else share(hits.sum(), tested.sum(), seeds)
+        labels = [share(hit, count, seeds) if count else None for hit, count in zip(hits, tested, strict=True)]
         return overall, labels, evaluation.confusion
     values = list(evaluation.per_class.values())
     if task.has_folds:
@@ -49,10 +51,23 @@ def of_interval(interval: Interval) -> Score:
     return Score(mean) if np.isnan(low) else Score(mean, low, high)
 
 
-def share(hits: int, count: int) -> Score:
-    """A share of clips, with Wilson's interval."""
-    interval = import_optional("scipy.stats").binomtest(int(hits), int(count)).proportion_ci(CONFIDENCE, "wilson")
-    return Score(float(hits / count), float(interval.low), float(interval.high))
+def count_seeds(runs: Sequence[ProbeRun]) -> int:
+    """How many seeds there are, each of which tests every clip."""
+    return len({run.partition.seed for run in runs})
+
+
+def share(hits: int, tests: int, seeds: int = 1) -> Score:
+    """The share of clips that are hit, with Wilson's interval.
+
+    Args:
+        hits: How many of the tests were hits.
+        tests: How many there were, over all seeds.
+        seeds: How many times each clip was tested: with that, no more clips are known.
+    """
+    z, count, value = NormalDist().inv_cdf((1 + CONFIDENCE) / 2), tests / seeds, hits / tests
+    centre = (value + z**2 / (2 * count)) / (1 + z**2 / count)
+    half = z * sqrt(value * (1 - value) / count + z**2 / (4 * count**2)) / (1 + z**2 / count)
+    return Score(float(value), float(max(0, centre - half)), float(min(1, centre + half)))
 
 
 def score_gain(after: ProbeRun, before: ProbeRun, task: EmbeddedTask) -> Score:

@@ -116,19 +116,22 @@ def test_the_record_and_the_card_say_what_was_trained(trained, cnn14, tones):
     record = read_training(trained)
     assert json.loads((trained / "training.json").read_text())["test"]["value"] == record.test.value
     assert (record.base, record.base_sha256) == ("cnn14", find_repository(cnn14).weights_sha256)
-    assert (record.data, record.folds, record.layers, record.seed) == ("tones", 3, [3, 6], 42)
+    assert (record.data, record.folds, record.layers, record.seeds) == ("tones", 3, [3, 6], [42, 43, 44])
+    assert record.seed in record.seeds
     assert [(label.name, label.train, label.valid, label.test) for label in record.labels] == [
         ("1000 Hz", 11, 1, 12),
         ("300 Hz", 11, 1, 12),
         ("3000 Hz", 11, 1, 12),
     ]
-    assert np.sum(record.confusion) == 36
+    assert np.sum(record.confusion) == 3 * 36
     card = ModelCard.load(trained / "README.md")
     assert card.data.pipeline_tag == "audio-classification"
     (result,) = card.data.eval_results
     assert (result.dataset_name, result.metric_value) == ("tones", round(100 * record.test.value, 1))
     text = re.sub(r"\s+", " ", card.text)
-    assert "Each of 3 folds was tested by a classifier that was trained in the same way on the others" in text
+    assert (
+        "Each of 3 folds was tested by classifiers of 3 seeds that were trained in the same way on the others" in text
+    )
     assert "The network's own weights are unchanged." in text
     assert "(confusion.png)" in text
     rejection = record.rejection
@@ -192,7 +195,7 @@ def test_it_is_what_the_evaluation_finds(tones, cnn14, tmp_path):
     """One split: the test score is that of `hf-gar evaluate`, and the repository's own answers give it again."""
     folder = write_tones(tmp_path / "splits", column="split")
     record = train_classifier(
-        cnn14, open_task(folder), tmp_path / "out", learning_rate="0.001", seed=1, embedding=FLOAT32
+        cnn14, open_task(folder), tmp_path / "out", learning_rate="0.001", seeds=[1], embedding=FLOAT32
     )
     evaluation = run_evaluation(
         cnn14, open_task(folder), tmp_path / "evaluation", learning_rate="0.001", seeds=[1], embedding=FLOAT32
@@ -211,7 +214,7 @@ def test_it_is_what_the_evaluation_finds(tones, cnn14, tmp_path):
 
 def test_folds_are_what_the_evaluation_finds(trained, cnn14, tones, tmp_path):
     evaluation = run_evaluation(
-        cnn14, open_task(tones), tmp_path / "evaluation", learning_rate="0.01", seeds=[42], embedding=FLOAT32
+        cnn14, open_task(tones), tmp_path / "evaluation", learning_rate="0.01", embedding=FLOAT32
     )
     record = read_training(trained)
     assert (record.test.value, record.test.low, record.test.high) == pytest.approx(tuple(evaluation.test))
@@ -219,11 +222,11 @@ def test_folds_are_what_the_evaluation_finds(trained, cnn14, tones, tmp_path):
 
 
 def test_one_fold_alone(tones, cnn14, tmp_path):
-    options = {"learning_rate": "0.01", "embedding": FLOAT32}
+    options = {"learning_rate": "0.01", "embedding": FLOAT32, "seeds": [42]}
     record = train_classifier(cnn14, open_task(tones), tmp_path / "out", test_fold="1", **options)
     assert record.folds is None
     assert [label.test for label in record.labels] == [4, 4, 4]
-    evaluation = run_evaluation(cnn14, open_task(tones), tmp_path / "evaluation", seeds=[42], **options)
+    evaluation = run_evaluation(cnn14, open_task(tones), tmp_path / "evaluation", **options)
     runs = evaluation.runs.set_index("fold")
     assert record.test.value == pytest.approx(runs.loc["1", "test"])
 
@@ -392,3 +395,15 @@ def test_esc10_with_the_network_in_the_box(tmp_path):
     evaluation = run_evaluation("cnn14-fusion-tiny", open_task(data), tmp_path / "evaluation", embedding=FLOAT32)
     assert record.test.value == pytest.approx(evaluation.test.mean, abs=0.01)
     check_repository(tmp_path / "out")
+
+
+def test_of_several_seeds_the_one_that_validates_best_is_there(cnn14, tmp_path):
+    folder = write_tones(tmp_path / "splits", column="split")
+    options = {"learning_rate": "0.0003", "embedding": FLOAT32}
+    alone = {
+        seed: train_classifier(cnn14, open_task(folder), tmp_path / f"{seed}", seeds=[seed], **options)
+        for seed in (1, 2, 3)
+    }
+    record = train_classifier(cnn14, open_task(folder), tmp_path / "out", seeds=[1, 2, 3], **options)
+    assert record.valid == max(each.valid for each in alone.values())
+    assert (record.test, record.best_epoch) == (alone[record.seed].test, alone[record.seed].best_epoch)

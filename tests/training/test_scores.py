@@ -33,6 +33,10 @@ def test_a_share_has_wilsons_interval(hits, count, low, high):
     assert (score.low, score.high) == (pytest.approx(low, abs=5e-5), pytest.approx(high, abs=5e-5))
 
 
+def test_seeds_are_no_further_clips():
+    assert share(30, 60, seeds=3) == share(10, 20)
+
+
 def test_accuracies_of_a_split():
     targets = np.array([0, 0, 0, 0, 1, 1])
     scores = np.eye(3)[[0, 0, 0, 1, 1, 2]]
