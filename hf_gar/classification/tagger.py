@@ -66,12 +66,12 @@ class AudioTagger(MapFunction):
 
     "predictions" has a recording's best labels, the best first, {"label": ..., "score": ...} each, as the pipeline
     "audio-classification" gives them: a long recording has the labels of its clip embedding, and one that the
-    configuration's `rejection_threshold` rejects has the label "unknown", or, of chosen `labels`, none. With
-    `timestamps`, there
-    is the column "events" instead: windows of the recording are classified, each as if it were a recording, and
-    neighbouring windows with the same label make one event of it, {"onset": ..., "offset": ..., "label": ..., "score":
-    ...}, in seconds. Where windows overlap, a moment has the mean of their scores. An event's score is the highest in
-    it.
+    configuration's `rejection_threshold` rejects has the label "unknown", or, of chosen `labels`, none.
+
+    With `timestamps`, there is the column "events" instead: windows of the recording are classified, each as if it were
+    a recording, and neighbouring windows with the same label make one event of it, {"onset": ..., "offset": ...,
+    "label": ..., "score": ...}, in seconds. Where windows overlap, a moment has the mean of their scores. An event's
+    score is the highest in it.
 
     A job of a tagger (`run_job`, `hf-gar tag`) writes the same columns or, with `timestamps`, one row for each event,
     with the name of its recording.

@@ -94,7 +94,7 @@ class Repository:
         if self.spec.classifier is None or not self.has_classifier:
             raise HfGarError(
                 f"{self.name} has no classifier, only embeddings. CNN14 and AST have one of AudioSet's labels, which "
-                "`hf-gar export` writes unless it is told not to; train one of your own on the embeddings of any model."
+                "`hf-gar export` writes unless it is told not to; for labels of your own, `hf-gar train` makes one."
             )
         return self.spec.classifier
 
