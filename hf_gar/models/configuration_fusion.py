@@ -202,9 +202,15 @@ class FusionConfig(CheckedFields, PretrainedConfig):
 
         Raises:
             ValueError: A layer is unknown, repeated or deeper than `depth`, or `depth` is no layer. A classifier's may
-                be deeper: the model without it does not need them.
+                be deeper: the model without it does not need them. Or labels are not numbered from 0.
         """
         self.fused_layers, self.classified_layers  # noqa: B018 - raise
+        # As text, where they were set on a configuration as JSON has them.
+        if {str(number) for number in self.id2label} != set(map(str, range(len(self.id2label)))):
+            raise ValueError(
+                f"id2label has to number the labels from 0 to {len(self.id2label) - 1}, not "
+                f"{reprlib.repr(list(self.id2label))}."
+            )
 
     @property
     def valid_layers(self) -> tuple[int, ...]:

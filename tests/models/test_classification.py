@@ -170,6 +170,7 @@ def build_inputs(model_type: str):
         ({"problem_type": "multi_label_classification"}, torch.tensor([1]), r"shape \(1,\), expected \(1, 4\)"),
         ({}, torch.tensor([1.0]), r"shape \(1,\), expected \(1, 4\) for problem_type='multi_label"),
         ({"labels": ["dog"]}, torch.tensor([0]), "There is one label only, which every clip has"),
+        ({}, torch.tensor([4]), "labels has the number 4, but the classifier has 4 labels, which are numbered from 0"),
     ],
 )
 def test_labels_of_another_shape(config, labels, message):
@@ -339,6 +340,7 @@ def test_a_head_that_is_incomplete_or_of_integers(model_type, tmp_path):
         ({"classifier_layers": [4, 4]}, r"classifier_layers=\[4, 4\] repeats a layer"),
         ({"num_labels": 0}, "num_labels has to be an integer from 1"),
         ({"id2label": ["dog"]}, "id2label has to be an object"),
+        ({"id2label": {1: "dog", 2: "cat"}}, r"id2label has to number the labels from 0 to 1, not \[1, 2\]"),
     ],
 )
 def test_fields_of_the_configuration(model_type, fields, message):
