@@ -114,7 +114,7 @@ def _summary(record: Any) -> str:
     if tuning is not None and tuning.best_epoch:
         lines += [
             f"epoch {tuning.best_epoch} of {tuning.epochs} of the fine-tuning; the linear layer alone "
-            f"{_percent(tuning.linear)}, gained {_percent(tuning.gain)}"
+            f"{_percent(tuning.linear)}, gained {_points(tuning.gain)}"
         ]
     elif tuning is not None:
         lines += [f"none of the {tuning.epochs} epochs of the fine-tuning validated better than the linear layer alone"]
@@ -124,3 +124,7 @@ def _summary(record: Any) -> str:
 def _percent(score: Any) -> str:
     interval = "" if score.low is None else f" (95 % interval {100 * score.low:.2f} to {100 * score.high:.2f})"
     return f"{100 * score.value:.2f} %{interval}"
+
+
+def _points(score: Any) -> str:
+    return f"{100 * score.value:+.2f} points (95 % interval {100 * score.low:+.2f} to {100 * score.high:+.2f})"

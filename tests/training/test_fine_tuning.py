@@ -236,6 +236,7 @@ def test_a_fine_tuned_repository(tones, cnn14, tmp_path, run_here):
     assert record.test.value - tuning.linear.value == pytest.approx(tuning.gain.value)
     assert record.rejection.unknown_rejected is None
     assert "of the fine-tuning" in printed
+    assert ("gained +" in printed or "gained -" in printed) == (tuning.best_epoch > 0)
     repository = check_repository(tmp_path / "out")
     text = " ".join(ModelCard.load(tmp_path / "out" / "README.md").text.split())
     if tuning.best_epoch:
