@@ -2,50 +2,39 @@
 
     python scripts/check_events.py --data shared/data/esc10 --output FOLDER
 
-For each fold of ESC-10, a classifier is trained on windows of the clips of the other folds, the quiet ones with a label
-of their own, "silence"; `tag_recordings` then finds events in eight recordings that are made of the fold's 80 clips, in
-random order, with 2 to 4 s of silence around each. Printed are the share of the clips during which an event with their
-label was found; the errors of the onsets of those; and the event-based F1: an event that is found is right where its
-label is, and its onset is off by 0.5 s at most ("onset"), or its offset as well, by 0.5 s or half of the event's length
-("onset and offset"). A clip from which a dog barks twice, with a pause, counts as one event.
+For each fold of ESC-10, `train_classifier` (hf-gar train) trains a classifier on windows of the clips of the other
+folds, the quiet ones with a label of their own, "silence"; `tag_recordings` (hf-gar tag) then finds events in eight
+recordings that are made of the fold's 80 clips, in random order, with 2 to 4 s of silence around each.
+
+Printed are the share of the clips during which an event with their label was found; the errors of the onsets of those;
+and the event-based F1: an event that is found is right where its label is, and its onset is off by 0.5 s at most
+("onset"), or its offset as well, by 0.5 s or half of the event's length ("onset and offset"). A clip in which a dog
+barks twice, with a pause, counts as one event.
 """
 
 import argparse
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import soundfile
-import torch
 from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import maximum_bipartite_matching
-from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import StandardScaler
 
-from hf_gar import AudioEmbedder, load_audio, tag_recordings
+from hf_gar import load_audio, tag_recordings
 from hf_gar.classification.tagger import label_track_path
-from hf_gar.hub.load import Repository, find_repository
+from hf_gar.evaluation.task_data import open_task
 from hf_gar.models.chunks import split_windows
 from hf_gar.tiny import TINY
+from hf_gar.training.run import train_classifier
 
 RATE = 16000
 CLIPS_EACH = 10
 GAP_S = (2.0, 4.0)
 SILENCE = "silence"
 QUIET = 10 ** (-50 / 20)  # of a clip's peak
-REGULARIZATION = 1e-3  # scikit-learn's C
 TOLERANCE_S = 0.5
 OFFSET_TOLERANCE = 0.5  # of an event's length
-
-
-@dataclass(frozen=True)
-class Windows:
-    """The windows of the training clips: their embeddings (window, D), labels and folds, (window,)."""
-
-    embeddings: np.ndarray
-    labels: np.ndarray
-    folds: np.ndarray
 
 
 def make_recordings(clips: pd.DataFrame, waveforms: dict[str, np.ndarray], folder: Path) -> pd.DataFrame:
@@ -70,42 +59,32 @@ def _silence(generator: np.random.Generator) -> np.ndarray:
     return np.zeros(round(RATE * generator.uniform(*GAP_S)), np.float32)
 
 
-def embed_windows(clips: pd.DataFrame, waveforms: dict[str, np.ndarray], model: str, window_s: float) -> Windows:
+def write_windows(clips: pd.DataFrame, waveforms: dict[str, np.ndarray], window_s: float, folder: Path) -> pd.DataFrame:
+    """Write the clips' windows as a task, whose table is returned: file_name, label, fold."""
+    folder.mkdir(parents=True, exist_ok=True)
     length = round(RATE * window_s)
-    windows, labels, folds = [], [], []
+    rows = []
     for clip in clips.itertuples():
         waveform = waveforms[clip.file_name]
-        for _, window in split_windows(iter([waveform]), length, length):
+        for start, window in split_windows(iter([waveform]), length, length):
             is_quiet = np.sqrt(np.mean(window**2)) < QUIET * np.abs(waveform).max()
-            windows.append({"array": window, "sampling_rate": RATE})
-            labels.append(SILENCE if is_quiet else clip.label)
-            folds.append(clip.fold)
-    embeddings = np.stack([embedding.clip for embedding in AudioEmbedder(model, dtype="float32").embed(windows)])
-    return Windows(embeddings, np.array(labels), np.array(folds))
+            name = f"{Path(clip.file_name).stem}-{start}.wav"
+            soundfile.write(folder / name, window, RATE, subtype="FLOAT")
+            rows.append((name, SILENCE if is_quiet else clip.label, clip.fold))
+    table = pd.DataFrame(rows, columns=["file_name", "label", "fold"])
+    table.to_csv(folder / "metadata.csv", index=False)
+    return table
 
 
-def write_classifier(repository: Repository, windows: Windows, fold: int, folder: Path) -> Path:
-    """A repository with a classifier that was trained on the windows of the folds but one."""
-    is_trained_on = windows.folds != fold
-    scaler = StandardScaler().fit(windows.embeddings[is_trained_on])
-    regression = LogisticRegression(C=REGULARIZATION, max_iter=1000)
-    regression.fit(scaler.transform(windows.embeddings[is_trained_on]), windows.labels[is_trained_on])
-    config = repository.load_config()
-    config.id2label = dict(enumerate(regression.classes_.tolist()))
-    config.label2id = {label: number for number, label in config.id2label.items()}
-    config.classifier_layers, config.classifier_norm = None, "batch_norm"
-    config.problem_type = "single_label_classification"
-    assert repository.spec.classifier is not None
-    classifier = repository.spec.classifier(config)
-    classifier.backbone.load_state_dict(repository.load_model().state_dict())
-    with torch.no_grad():
-        classifier.classifier_norm.running_mean.copy_(torch.from_numpy(scaler.mean_))
-        classifier.classifier_norm.running_var.copy_(torch.from_numpy(scaler.var_))
-        classifier.classifier.weight.copy_(torch.from_numpy(regression.coef_))
-        classifier.classifier.bias.copy_(torch.from_numpy(regression.intercept_))
-    classifier.save_pretrained(folder)
-    repository.load_feature_extractor().save_pretrained(folder)
-    return folder
+def train(model: str, windows: Path, fold: int, folder: Path) -> Path:
+    """Train a classifier on the windows of all folds but one, as a repository in the folder."""
+    classifier = folder / f"classifier-{fold}"
+    if not classifier.exists():
+        trained = folder / "classifier"  # beside which the embeddings of all windows stay
+        record = train_classifier(model, open_task(windows), trained, test_fold=str(fold))
+        print(f"fold {fold}: {record.test.value:.1%} of its windows have the right label", flush=True)
+        trained.rename(classifier)
+    return classifier
 
 
 def count_right(expected: pd.DataFrame, found: pd.DataFrame, with_offsets: bool) -> int:
@@ -158,21 +137,19 @@ def main() -> None:
 
     clips = pd.read_csv(options.data / "metadata.csv")
     waveforms = {name: load_audio(str(options.data / name), RATE) for name in clips["file_name"]}
-    repository = find_repository(options.model)
-    windows = embed_windows(clips, waveforms, options.model, options.window_s)
-    print(f"{len(windows.labels)} training windows, {np.sum(windows.labels == SILENCE)} of them silence", flush=True)
+    windows = write_windows(clips, waveforms, options.window_s, options.output / "windows")
+    print(f"{len(windows)} windows, {np.sum(windows['label'] == SILENCE)} of them silence", flush=True)
     expected = {}
     for fold in clips["fold"].unique():
-        folder = options.output / str(fold)
-        expected[fold] = make_recordings(clips[clips["fold"] == fold], waveforms, folder / "recordings")
-        write_classifier(repository, windows, fold, folder / "classifier")
+        train(options.model, options.output / "windows", fold, options.output)
+        of_fold = clips[clips["fold"] == fold]
+        expected[fold] = make_recordings(of_fold, waveforms, options.output / f"recordings-{fold}")
     for threshold in options.thresholds:
-        name = f"{options.window_s:g}-{options.hop_s:g}-{threshold:g}"
-        jobs = [options.output / str(fold) / name for fold in expected]
-        for job in jobs:
+        jobs = {fold: options.output / f"events-{fold}-{options.hop_s:g}-{threshold:g}" for fold in expected}
+        for fold, job in jobs.items():
             tag_recordings(
-                job.parent / "recordings",
-                job.parent / "classifier",
+                options.output / f"recordings-{fold}",
+                options.output / f"classifier-{fold}",
                 job,
                 dtype="float32",
                 labels=sorted(clips["label"].unique()),
@@ -182,10 +159,10 @@ def main() -> None:
                 threshold=threshold,
                 label_tracks=True,
             )
+        found = pd.concat(pd.read_parquet(path) for job in jobs.values() for path in job.glob("part-*"))
         print(f"threshold {threshold:g}")
-        found = pd.concat(pd.read_parquet(path) for job in jobs for path in job.glob("part-*"))
         report(pd.concat(expected.values()), found)
-    track = label_track_path(jobs[0], "1-0.wav")
+    track = label_track_path(options.output / f"events-1-{options.hop_s:g}-{options.thresholds[0]:g}", "1-0.wav")
     print(f"{track}:\n{track.read_text()}")
 
 
