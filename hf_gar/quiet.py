@@ -1,6 +1,7 @@
 """Keep libraries quiet where hf_gar says itself what happens."""
 
 import contextlib
+import io
 import logging
 import threading
 from collections.abc import Iterator
@@ -66,3 +67,15 @@ def quiet_datasets() -> Iterator[None]:
         yield
     finally:
         datasets.enable_progress_bars()
+
+
+@contextlib.contextmanager
+def quiet_exporters() -> Iterator[None]:
+    """Within the block, nothing below an error is logged, nor printed, as what exports and quantises networks does."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        logging.disable(before)

@@ -52,7 +52,7 @@ def fetch_from_hub(repo_id: str, files: list[str], revision: str | None = None) 
     name = f"{repo_id} ({revision or 'main'}; there is no such folder here)"
     with write_errors(Path(HF_HOME)), hub_errors(name), quiet_libraries():
         folder = Path(snapshot_download(repo_id, revision=revision, allow_patterns=files))
-    for path in folder.iterdir():
+    for path in folder.rglob("*"):
         _require_published_content(path)
     return folder
 

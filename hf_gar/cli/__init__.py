@@ -14,6 +14,7 @@ from hf_gar.cli import (
     evaluate,
     export,
     index,
+    optimize,
     prepare,
     probe,
     push,
@@ -28,6 +29,7 @@ from hf_gar.errors import HfGarError
 
 COMMANDS = (
     export,
+    optimize,
     push,
     embed,
     status,

@@ -72,6 +72,11 @@ def add_command(commands: Any) -> None:
     job.add_argument(
         "--workers", type=whole_number(0), metavar="N", help="processes that decode, for each device (default: auto)"
     )
+    job.add_argument(
+        "--compile",
+        action="store_true",
+        help="compile PyTorch's model first: a minute or two, which pays for tens of thousands of recordings only",
+    )
     job.add_argument("--engine", choices=["local", "ray"], default="local")
     job.add_argument("--ray-workers", type=whole_number(1), metavar="N", help="models at work on Ray (default: auto)")
     job.add_argument("--address", help="of the Ray cluster (default: RAY_ADDRESS, or a new one here)")
@@ -108,7 +113,9 @@ def run(options: argparse.Namespace) -> int:
     embedder = AudioEmbedder(
         chosen_model(options),
         revision=options.revision,
+        backend=options.backend,
         dtype=options.dtype,
+        compile=options.compile,
         model_kwargs=model_kwargs,
         with_frames=options.with_frames,
         batch_size=options.batch_size,

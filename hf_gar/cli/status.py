@@ -25,7 +25,8 @@ def run(options: argparse.Namespace) -> int:
         print(json.dumps({"job": description, **asdict(status)}, default=str))
         return NOT_FINISHED if status.missing else 0
     layers = description["fusion_layers"] or "unfused"
-    print(f"model       {description['model']}, layers {layers}, {description['dtype']}")
+    how = f"{description['backend']} in {description['dtype']}"
+    print(f"model       {description['model']}, layers {layers}, {how}")
     print(f"shards      {len(status.finished)} of {status.num_shards} finished")
     recordings = description["recordings"]
     print(

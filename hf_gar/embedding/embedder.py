@@ -9,6 +9,9 @@ from typing import Any, Literal
 import datasets
 import torch
 
+from hf_gar.backends.choice import AUTO, TORCH_DTYPES, BackendChoice, choose_backend, require_known
+from hf_gar.backends.description import TORCH
+from hf_gar.backends.network import Network
 from hf_gar.embedding.crop import Crop
 from hf_gar.embedding.decoding import ChunkDataset, ProcessPool, Unreadable, WorkerPool
 from hf_gar.embedding.file_names import escape
@@ -19,9 +22,6 @@ from hf_gar.models import FusionFeatureExtractor, FusionModel
 from hf_gar.models.audio_loading import AudioError, check_embedding
 from hf_gar.tiny import TINY
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-AUTO = "auto"
-BFLOAT16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "arm_bf16", "bf16")
 IMPORTED_IN = os.getpid()
 
 
@@ -38,17 +38,6 @@ def parse_device(device: str | torch.device) -> torch.device:
     if parsed.type not in here:
         raise ValueError(f"device={device!r} is not on this machine, which has {', '.join(here)}.")
     return parsed
-
-
-def choose_dtype(device: str) -> str:
-    """The name of the fastest dtype that is good enough: "bfloat16" where the device computes it natively."""
-    if torch.device(device).type == "cuda":
-        is_native = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        read_capabilities = getattr(torch.cpu, "get_capabilities", None)  # not in every version of PyTorch
-        capabilities: dict[str, Any] = read_capabilities() if read_capabilities else {}
-        is_native = torch.device(device).type == "cpu" and any(capabilities.get(name) for name in BFLOAT16_INSTRUCTIONS)
-    return "bfloat16" if is_native else "float32"
 
 
 class AudioEmbedder:
@@ -72,8 +61,13 @@ class AudioEmbedder:
         feature_extractor: Where `model` is a model: its feature extractor, which takes over the model's `max_length`.
         revision: A branch, tag or commit, for a name on the Hub.
         device: As in PyTorch; by default a GPU where there is one.
-        dtype: Of a repository's model: "float32", "bfloat16" or "float16"; "auto", the default, is bfloat16 where the
-            device computes it natively, else float32. The embeddings are always float32.
+        backend: What runs a repository's model: "torch", or, on the processor, "onnx" or "openvino", for which
+            `hf-gar optimize` has put a network beside the weights; "auto", the default, is the fastest that is
+            installed and as good as float32, as of `choose_backend`.
+        dtype: That it is run in: "float32", "bfloat16", "float16", or "int8" on the other backends; "auto", the
+            default, is what the backend's network is in, and of PyTorch bfloat16 where the device computes it
+            natively, else float32. The embeddings are always float32.
+        compile: Compile PyTorch's model first, which takes a minute or two and pays for many recordings only.
         model_kwargs: Fields of the model's configuration to replace, such as {"fusion_layers": [2, 5]}.
         feature_extractor_kwargs: Fields of the repository's feature extractor to replace, such as AST's {"mean": -4.3,
             "std": 4.6}.
@@ -94,7 +88,9 @@ class AudioEmbedder:
         *,
         revision: str | None = None,
         device: str | torch.device | None = None,
+        backend: str = AUTO,
         dtype: str = AUTO,
+        compile: bool = False,  # noqa: A002 - as PyTorch calls it
         model_kwargs: dict[str, Any] | None = None,
         feature_extractor_kwargs: dict[str, Any] | None = None,
         audio_column: str = "audio",
@@ -104,14 +100,15 @@ class AudioEmbedder:
         batch_size: int | None = None,
         workers: int | WorkerPool = 0,
     ):
-        if dtype not in (AUTO, *DTYPES):
-            raise ValueError(f"dtype has to be one of {', '.join((AUTO, *DTYPES))}, not {dtype!r}.")
+        require_known(backend, dtype)
         if on_error not in ("raise", "record"):
             raise ValueError(f'on_error has to be "raise" or "record", not {on_error!r}.')
         if batch_size is not None and batch_size < 1:
             raise ValueError(f"batch_size has to be 1 or more, not {batch_size}.")
         self.device = None if device is None else str(parse_device(device))
+        self.backend = backend
         self.dtype = dtype
+        self.compile = compile
         self.audio_column = audio_column
         self.on_error = on_error
         self.with_frames = with_frames
@@ -120,14 +117,15 @@ class AudioEmbedder:
         self.pool = ProcessPool(workers) if isinstance(workers, int) else workers
         self.repository: Repository | None = None
         self.model_kwargs = model_kwargs or {}
-        self._model: FusionModel | None = None
+        self._model: Network | None = None
         if isinstance(model, FusionModel):
             if feature_extractor is None:
                 raise ValueError("A model comes with its feature extractor: pass feature_extractor as well.")
-            if self.model_kwargs or feature_extractor_kwargs or revision is not None or dtype != AUTO:
+            of_repository = (self.model_kwargs, feature_extractor_kwargs, revision, dtype != AUTO, backend != AUTO)
+            if any(of_repository) or compile:
                 raise ValueError(
-                    "model_kwargs, feature_extractor_kwargs, revision and dtype go with a repository; a model is "
-                    "already built."
+                    "model_kwargs, feature_extractor_kwargs, revision, backend, dtype and compile go with a "
+                    "repository; a model is already built."
                 )
             self._given_model: FusionModel | None = model
             self.feature_extractor = feature_extractor
@@ -230,10 +228,11 @@ class AudioEmbedder:
         errors.setdefault(index, error)
 
     def replaced(self, **attributes: Any) -> "AudioEmbedder":
-        """The same embedder with other attributes; it loads a model of its own where its device or dtype is another."""
+        """The same embedder with other attributes; it loads a model of its own where it is run in another way."""
         other = copy.copy(self)
         other.__dict__.update(attributes)
-        if (other.device, other.dtype) != (self.device, self.dtype):
+        how = ("device", "backend", "dtype", "compile")
+        if any(getattr(other, name) != getattr(self, name) for name in how):
             other._model = None
         return other
 
@@ -249,7 +248,17 @@ class AudioEmbedder:
             kept["error"] = datasets.Value("string")
         return datasets.Features(kept)
 
-    def load_model(self, rank: int | None = None) -> FusionModel:
+    def choose_backend(self, rank: int | None = None) -> BackendChoice:
+        """What runs a repository's model, and in which precision; `rank` is the process, where there are several.
+
+        Raises:
+            HfGarError, ValueError: As of `hf_gar.backends.choice.choose_backend`.
+        """
+        assert self.repository is not None
+        device = self._choose_device(rank)
+        return choose_backend(self.repository, self.config, device, self.backend, self.dtype, self.with_frames)
+
+    def load_model(self, rank: int | None = None) -> Network:
         """The model, which is loaded when it is first needed; `rank` is the process, where there are several.
 
         Raises:
@@ -260,22 +269,34 @@ class AudioEmbedder:
             # PyTorch would wait for them for ever; besides, the processes share the cores already.
             torch.set_num_threads(1)
         if self._model is None:
-            if self._given_model is None:
-                assert self.repository is not None
-                dtype = choose_dtype(str(self._choose_device(rank))) if self.dtype == AUTO else self.dtype
-                self._model = self.repository.load_model(DTYPES[dtype], **self.model_kwargs)
+            choice = None if self.repository is None else self.choose_backend(rank)
+            if choice is None or choice.network is None:
+                self._model = self._load_torch(choice, self._choose_device(rank))
             else:
-                self._model = self._given_model.eval()
-            try:
-                self._model.to(self._choose_device(rank))
-            except (RuntimeError, AssertionError) as error:
-                raise HfGarError(f"The model could not be moved to the device {self.device!r}: {error}") from error
+                assert self.repository is not None
+                self._model = choice.load(self.repository, **self.model_kwargs)
         return self._model
+
+    def _load_torch(self, choice: BackendChoice | None, device: torch.device) -> FusionModel:
+        if choice is None:
+            assert self._given_model is not None
+            model = self._given_model.eval()
+        else:
+            assert self.repository is not None
+            model = self.repository.load_model(TORCH_DTYPES[choice.dtype], **self.model_kwargs)
+        try:
+            model.to(device)
+        except (RuntimeError, AssertionError) as error:
+            raise HfGarError(f"The model could not be moved to the device {self.device!r}: {error}") from error
+        if self.compile:
+            # With its weights as constants, so that normalisations become part of convolutions.
+            model.compile(dynamic=True, options={"freezing": True} if device.type == "cpu" else None)
+        return model
 
     def _choose_device(self, rank: int | None) -> torch.device:
         if self.device is not None:
             return torch.device(self.device)
         accelerator = torch.accelerator.current_accelerator(check_available=True)
-        if accelerator is None:
+        if accelerator is None or self.backend not in (AUTO, TORCH):
             return torch.device("cpu")
         return torch.device(accelerator.type, (rank or 0) % torch.accelerator.device_count())

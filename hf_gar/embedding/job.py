@@ -147,6 +147,7 @@ def _choose_shards(source: Source, num_shards: int | None) -> int:
 def _describe(source: Source, embedder: AudioEmbedder, num_shards: int) -> dict[str, Any]:
     """What makes a job this one: another job in the same folder is refused."""
     assert embedder.repository is not None
+    network = embedder.choose_backend().network
     return {
         "model": embedder.repository.name,
         "revision": embedder.repository.revision,
@@ -155,7 +156,9 @@ def _describe(source: Source, embedder: AudioEmbedder, num_shards: int) -> dict[
         "max_length": embedder.feature_extractor.max_length,
         "frames": embedder.with_frames,
         "crop": embedder.crop and asdict(embedder.crop),
+        "backend": embedder.backend,
         "dtype": embedder.dtype,
+        "network_sha256": None if network is None else network.digest,
         "feature_extractor_sha256": hashlib.sha256(embedder.feature_extractor.to_json_string().encode()).hexdigest(),
         **source.describe(),
         "num_shards": num_shards,

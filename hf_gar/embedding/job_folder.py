@@ -20,6 +20,8 @@ from hf_gar.files import write_errors, write_whole_file
 JOB_FILE = "job.json"
 ERRORS_FILE = "errors.jsonl"
 LOCKS = ".locks"
+# What a job's description lacks that was begun when there was PyTorch alone.
+BEFORE_BACKENDS = {"backend": "torch", "network_sha256": None}
 # Where a shard's metadata says what failed.
 METADATA_KEY = b"hf_gar"
 # Who only looks whether a shard is locked holds the lock for a moment: a run that comes back to a shard waits for that.
@@ -105,7 +107,7 @@ def read_description(output: Path) -> dict[str, Any]:
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
         description["num_shards"] = int(description["num_shards"])
-        return description
+        return {**BEFORE_BACKENDS, **description}
     except OSError as error:
         raise HfGarError(f"{output} holds no embedding job: {error}. Make one with `hf-gar embed`.") from error
     except (ValueError, KeyError, TypeError) as error:

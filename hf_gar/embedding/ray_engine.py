@@ -44,8 +44,8 @@ class RayEngine:
 
     @property
     def device(self) -> str:
-        """The first of this machine, which decides on the precision of all."""
-        return available_devices()[0]
+        """The first of this machine, which decides on the backend and precision of all."""
+        return "cpu" if self.gpus_per_model == 0 else available_devices()[0]
 
     def run(self, job: Job, shards: Sequence[int], retry_failed: bool) -> None:
         """Embed shards of a job.

@@ -8,7 +8,8 @@ from typing import Any, Protocol
 
 import datasets
 
-from hf_gar.embedding.embedder import AUTO, AudioEmbedder, choose_dtype
+from hf_gar.backends.choice import AUTO
+from hf_gar.embedding.embedder import AudioEmbedder
 from hf_gar.embedding.job import Job, claim_job
 from hf_gar.embedding.job_folder import JOB_FILE, JobStatus, read_description, read_status, write_errors_file
 from hf_gar.embedding.local_engine import LocalEngine
@@ -77,12 +78,14 @@ def run_job(
             "A job needs a model repository, which it is resumed with: save the model, and pass its folder."
         )
     has_begun = (output / JOB_FILE).exists()
-    dtype = embedder.dtype
-    if dtype == AUTO:
-        dtype = read_description(output)["dtype"] if has_begun else choose_dtype(options.engine.device)
-    embedder = embedder.replaced(
-        audio_column=source.audio_column, on_error="record", device=options.engine.device, dtype=dtype
-    )
+    embedder = embedder.replaced(audio_column=source.audio_column, on_error="record", device=options.engine.device)
+    if has_begun:
+        there = read_description(output)
+        asked = {"backend": embedder.backend, "dtype": embedder.dtype}
+        embedder = embedder.replaced(**{name: there[name] for name, value in asked.items() if value == AUTO})
+    choice = embedder.choose_backend()
+    embedder = embedder.replaced(backend=choice.backend, dtype=choice.dtype)
+    options.report(f"running on {choice.describe()}")
     if not has_begun:
         embedder.load_model()  # before the folder is claimed: a model that cannot be loaded is no job
     job = claim_job(output, source, embedder, options.num_shards, options.strict)

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from hf_gar.backends.choice import AUTO
 from hf_gar.embedding.crop import Crop
-from hf_gar.embedding.embedder import AUTO, AudioEmbedder
+from hf_gar.embedding.embedder import AudioEmbedder
 from hf_gar.embedding.job_folder import ERRORS_FILE
 from hf_gar.embedding.local_engine import LocalEngine
 from hf_gar.embedding.normalization import measure_normalization
@@ -31,12 +32,14 @@ class EmbeddingOptions:
 
     Args:
         devices: As in PyTorch, one process each; by default every GPU, or the processor.
+        backend: As of `AudioEmbedder`.
         dtype: As of `AudioEmbedder`.
         batch_size: As of `AudioEmbedder`.
         allow_failures: Continue without recordings that cannot be embedded.
     """
 
     devices: tuple[str, ...] = ()
+    backend: str = AUTO
     dtype: str = AUTO
     batch_size: int | None = None
     allow_failures: bool = False
@@ -82,6 +85,7 @@ def embed_task(
         model_kwargs=model_kwargs,
         feature_extractor_kwargs=_task_normalization(data, extractor, crop),
         crop=crop,
+        backend=options.backend,
         dtype=options.dtype,
         batch_size=options.batch_size,
     )

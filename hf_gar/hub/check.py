@@ -40,7 +40,7 @@ def check_repository(folder: str | Path, trust_remote_code: bool = False) -> Rep
     if not folder.is_dir():
         raise HfGarError(f"{folder} is no folder. Make a model repository with `hf-gar export`.")
     repository = find_repository(folder)
-    pickles = [path.name for path in folder.rglob("*") if path.suffix in PICKLES]
+    pickles = [path.name for path in folder.rglob("*") if path.suffix in PICKLES and not _is_of_openvino(path)]
     if pickles:
         raise HfGarError(f"{folder} holds {', '.join(pickles)}, which can run code where they are loaded. Remove them.")
     origin = read_origin(folder)
@@ -67,6 +67,11 @@ def check_repository(folder: str | Path, trust_remote_code: bool = False) -> Rep
                 f"The code of {folder} gives another {name} than the installed hf_gar. Export the repository again."
             )
     return repository
+
+
+def _is_of_openvino(path: Path) -> bool:
+    """Whether a file holds the weights of a network of OpenVINO, which are plain numbers, whatever its name says."""
+    return path.parent.name == "openvino" and path.suffix == ".bin" and path.with_suffix(".xml").is_file()
 
 
 def changed_code(folder: Path, hub_files: Mapping[str, Path]) -> list[str]:

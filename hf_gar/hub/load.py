@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from inspect import signature
@@ -16,6 +16,7 @@ from hf_gar.checkpoints.download import SHA256, fetch_from_hub, file_digest
 from hf_gar.checkpoints.reading import read_json
 from hf_gar.errors import HfGarError
 from hf_gar.models import FusionConfig, FusionFeatureExtractor, FusionForAudioClassification, FusionModel
+from hf_gar.models.fusion import ClipPooling
 from hf_gar.models.modeling_fusion import CLASSIFIER_WEIGHTS
 from hf_gar.quiet import quiet_libraries
 from hf_gar.registry import MODELS, ModelSpec
@@ -23,8 +24,10 @@ from hf_gar.tiny import FOLDER, TINY
 
 CONFIG_FILE = "config.json"
 FEATURE_EXTRACTOR_FILE = "preprocessor_config.json"
-# All that is read of a repository.
-FILES = [CONFIG_FILE, FEATURE_EXTRACTOR_FILE, "*.safetensors", "*.safetensors.index.json"]
+# What networks for other runtimes are beside the weights.
+OPTIMIZED_FILE = "optimized.json"
+# All that is read of a repository, but for those networks, which are fetched when they are used.
+FILES = [CONFIG_FILE, FEATURE_EXTRACTOR_FILE, OPTIMIZED_FILE, "*.safetensors", "*.safetensors.index.json"]
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,25 @@ class Repository:
         with loading(f"The weights of {self.name}"):
             model = self.spec.model.from_pretrained(self.folder, config=loaded, dtype=dtype, use_safetensors=True)
         return model.eval()
+
+    def load_pooling(self, **config: Any) -> ClipPooling:
+        """What makes a clip's embedding of its chunks, without the rest of the model where that is not needed.
+
+        Raises:
+            HfGarError: As `load_model`.
+            ValueError: As `load_config`.
+        """
+        with torch.device("meta"):
+            pooling = self.spec.model(self.load_config(**config)).pooling
+        return self.load_model(**config).pooling if pooling.has_weights else pooling
+
+    def fetch(self, files: Sequence[str]) -> Path:
+        """The folder with some of the repository's files, which are fetched from the Hub where it came from there.
+
+        Raises:
+            HfGarError: The Hub cannot be reached, or a file that was fetched is not the one there.
+        """
+        return self.folder if self.revision is None else fetch_from_hub(self.name, list(files), self.revision)
 
     @property
     def has_classifier(self) -> bool:

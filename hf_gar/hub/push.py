@@ -15,11 +15,12 @@ from hf_gar.checkpoints.reading import read_json
 from hf_gar.errors import HfGarError
 from hf_gar.hub.card import CARD_FILE, placeholder_repo_id
 from hf_gar.hub.check import check_repository
-from hf_gar.hub.load import CONFIG_FILE
+from hf_gar.hub.load import CONFIG_FILE, OPTIMIZED_FILE
 from hf_gar.hub_errors import hub_errors
 
 FILES_OF_A_NEW_REPOSITORY = {".gitattributes", CARD_FILE}
 WEIGHT_SUFFIXES = (".safetensors", ".safetensors.index.json")
+NETWORK_FOLDERS = (OPTIMIZED_FILE, "onnx/", "openvino/")
 UNAUTHORIZED = 401  # an HTTP status
 
 
@@ -143,10 +144,13 @@ def _require_recognised(api: HfApi, there: ModelInfo, model_type: str) -> None:
 
 
 def _stale_files(there: ModelInfo, contents: dict[str, Any], hub_files: Collection[str]) -> list[str]:
-    """Code and weights on the Hub that a repository of this version does not have, and which must not linger."""
+    """Code, weights and networks on the Hub that this version of a repository has not, and which must not linger."""
     names = (file.rfilename for file in there.siblings or [])
     return sorted(
-        name for name in names if name not in contents and (name in hub_files or name.endswith(WEIGHT_SUFFIXES))
+        name
+        for name in names
+        if name not in contents
+        and (name in hub_files or name.endswith(WEIGHT_SUFFIXES) or name.startswith(NETWORK_FOLDERS))
     )
 
 

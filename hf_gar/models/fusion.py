@@ -96,6 +96,11 @@ class ClipPooling(ABC):
     A chunk is summarised where the network has it (`summarize`), and the summaries are merged (`merge`).
     """
 
+    @property
+    def has_weights(self) -> bool:
+        """Whether it has weights of its own, which are the model's."""
+        return False
+
     @abstractmethod
     def summarize(
         self, frames: torch.Tensor, clips: torch.Tensor | None, own_frames: torch.Tensor | None
@@ -136,6 +141,10 @@ class FramePooling(ClipPooling):
     def __init__(self, head: torch.nn.Linear | None = None, with_maximum: bool = True):
         self.head = head
         self.with_maximum = with_maximum
+
+    @property
+    def has_weights(self) -> bool:
+        return self.head is not None
 
     def summarize(
         self, frames: torch.Tensor, clips: torch.Tensor | None, own_frames: torch.Tensor | None

@@ -54,11 +54,18 @@ class QueryEmbedder:
         self.embedder = AudioEmbedder(
             repository,
             device=device,
+            backend=described["backend"],
             dtype=described["dtype"],
             model_kwargs=model_kwargs,
             crop=described["crop"] and Crop(**described["crop"]),
             with_frames=with_frames,
         )
+        network = self.embedder.choose_backend().network
+        if described["network_sha256"] != (None if network is None else network.digest):
+            raise HfGarError(
+                f"{job.folder} was embedded with another network of {described['backend']} than {repository.name} has "
+                "now. Search with rows of the job instead, or embed it again."
+            )
         extractor = self.embedder.feature_extractor
         if hashlib.sha256(extractor.to_json_string().encode()).hexdigest() != described["feature_extractor_sha256"]:
             raise HfGarError(
