@@ -27,8 +27,6 @@ from hf_gar.training.clips import Clips
 
 SETTINGS_FILE, RESULT_FILE, WEIGHTS_FILE = "settings.json", "result.json", "model.safetensors"
 LOGS = "logs"
-# By which epochs are compared: the validation metric, less a little of the loss, which decides where it is the same.
-SELECTION, TIE_BREAK = "selection", 1e-6
 RATE_OF_A_MILLION = 0.001
 STATE_FILE = "trainer_state.json"  # the last file of a checkpoint to be written
 
@@ -44,7 +42,7 @@ class FineTuning:
             million weights, divided by the root of the number of millions.
         classifier_share: The share of it that the linear layer, which is trained already, gets.
         epochs: The most passes over the training clips.
-        patience: Training stops after so many epochs that validate no better than the best.
+        patience: Training stops after so many epochs without a lower validation loss.
         batch_size: Clips in a mini-batch.
         weight_decay: AdamW's.
         warmup: The share of the training in which the learning rate rises; it falls to 0 along a cosine in the rest.
@@ -55,7 +53,7 @@ class FineTuning:
     learning_rate: float | None = None
     classifier_share: float = 0.1
     epochs: int = 20
-    patience: int = 5
+    patience: int = 8
     batch_size: int = 16
     weight_decay: float = 0.01
     warmup: float = 0.1
@@ -84,7 +82,7 @@ def fine_tune(
     identity: dict[str, Any],
     device: str,
 ) -> FineTuned:
-    """Train all of a classifier's weights, and leave it with those that validate best, its own included.
+    """Train all of a classifier's weights, and leave it with those of the lowest validation loss, its own included.
 
     Its normalisations keep their statistics: those of the padded, mixed and masked clips of a batch are others. A
     training that was killed is resumed from the last epoch that it finished; one that has ended is read.
@@ -108,13 +106,12 @@ def fine_tune(
     with quiet_libraries(), _fixed_statistics(model):
         trainer = _make_trainer(model, train, valid, folder, settings, device)
         before = {name: weight.clone() for name, weight in model.state_dict().items()}
-        score_before = trainer.evaluate()[f"eval_{SELECTION}"]
+        loss_before = trainer.evaluate()["eval_loss"]
         trainer.train(resume_from_checkpoint=_last_checkpoint(folder))
         state = trainer.state
-    assert state.best_metric is not None
     per_epoch = -(-len(train) // settings.batch_size)
     result = FineTuned((state.best_global_step or 0) // per_epoch, state.global_step // per_epoch)
-    if state.best_metric < score_before:
+    if state.best_metric is None or not state.best_metric <= loss_before:  # or it is not a number
         model.load_state_dict(before)
         result = FineTuned(0, result.epochs)
     model.cpu().eval()
@@ -147,8 +144,8 @@ def _make_trainer(
         logging_strategy="epoch",
         save_total_limit=1,  # and the best
         load_best_model_at_end=True,
-        metric_for_best_model=SELECTION,
-        greater_is_better=True,
+        metric_for_best_model="loss",  # the accuracy of few clips is the same for many epochs
+        greater_is_better=False,
         restore_callback_states_from_checkpoint=True,
         seed=settings.seed,
         remove_unused_columns=False,
@@ -157,9 +154,8 @@ def _make_trainer(
         disable_tqdm=True,
         report_to="none",
     )
-    loss = (
-        binary_cross_entropy_with_logits if model.config.problem_type == "multi_label_classification" else cross_entropy
-    )
+    is_multi_label = model.config.problem_type == "multi_label_classification"
+    loss: Loss = binary_cross_entropy_with_logits if is_multi_label else cross_entropy
     trainer = Trainer(
         model,
         arguments,
@@ -167,7 +163,7 @@ def _make_trainer(
         train_dataset=train,
         eval_dataset=valid,
         compute_loss_func=partial(_loss, loss),
-        compute_metrics=partial(_measure, loss),
+        compute_metrics=_mean_average_precision if is_multi_label else _accuracy,
         optimizers=(_make_optimizer(model, settings), None),
         callbacks=[
             EarlyStoppingCallback(settings.patience),
@@ -184,13 +180,12 @@ def _loss(function: Loss, outputs: Any, labels: torch.Tensor, num_items_in_batch
     return function(outputs.logits, labels)
 
 
-def _measure(function: Loss, prediction: Any) -> dict[str, float]:
-    """The metric on the validation clips, and by what epochs are compared: of equal ones, the lower loss is better."""
-    logits, labels = prediction.predictions, prediction.label_ids
-    is_multi_label = function is not cross_entropy
-    metric = mean_average_precision(logits, labels) if is_multi_label else accuracy(logits, labels.argmax(1))
-    loss = function(torch.from_numpy(logits), torch.from_numpy(labels)).item()
-    return {"metric": metric, SELECTION: metric - TIE_BREAK * loss}
+def _accuracy(prediction: Any) -> dict[str, float]:
+    return {"accuracy": accuracy(prediction.predictions, prediction.label_ids.argmax(1))}
+
+
+def _mean_average_precision(prediction: Any) -> dict[str, float]:
+    return {"mAP": mean_average_precision(prediction.predictions, prediction.label_ids)}
 
 
 def _make_optimizer(model: FusionForAudioClassification, settings: FineTuning) -> torch.optim.Optimizer:

@@ -112,11 +112,12 @@ def test_it_learns(tmp_path):
     assert loss() == pytest.approx(min(logged["eval/loss"], key=lambda each: abs(each - loss())), rel=1e-4)
 
 
-def test_what_is_no_better_than_the_linear_layer_is_not_kept(tmp_path):
+@pytest.mark.parametrize("learning_rate", [3.0, 1e30])
+def test_what_is_no_better_than_the_linear_layer_is_not_kept(learning_rate, tmp_path):
     model = classifier()
     tune(model, tmp_path / "good", replace(SETTINGS, epochs=12))
     good = weights_of(model)
-    result = tune(model, tmp_path / "bad", replace(SETTINGS, learning_rate=3.0))
+    result = tune(model, tmp_path / "bad", replace(SETTINGS, learning_rate=learning_rate))
     assert result == FineTuned(best_epoch=0, epochs=3)
     assert same(weights_of(model), good)
 
