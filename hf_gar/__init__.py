@@ -11,6 +11,8 @@ from hf_gar.registry import MODELS
 
 if TYPE_CHECKING:
     from hf_gar.audio import AudioError, load_audio
+    from hf_gar.classification.tagger import AudioTagger
+    from hf_gar.classification.tagging import tag_dataset, tag_recordings
     from hf_gar.embedding.dataset import embed_dataset
     from hf_gar.embedding.embedder import AudioEmbedder
     from hf_gar.embedding.normalization import measure_normalization
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
 _NAMES = (
     "hf_gar.audio:AudioError",
     "hf_gar.audio:load_audio",
+    "hf_gar.classification.tagger:AudioTagger",
+    "hf_gar.classification.tagging:tag_dataset",
+    "hf_gar.classification.tagging:tag_recordings",
     "hf_gar.embedding.dataset:embed_dataset",
     "hf_gar.embedding.embedder:AudioEmbedder",
     "hf_gar.embedding.normalization:measure_normalization",

@@ -25,7 +25,7 @@ import psutil
 import torch
 
 from hf_gar import VGGishFusionConfig, VGGishFusionFeatureExtractor, VGGishFusionModel, load_audio
-from hf_gar.embedding.embedder import DTYPES, choose_dtype
+from hf_gar.backends.choice import TORCH_DTYPES, choose_torch_dtype
 from hf_gar.embedding.length_buckets import SECONDS_AT_ONCE
 from hf_gar.embedding.local_engine import LocalEngine
 from hf_gar.embedding.run import JobOptions, embed_recordings
@@ -43,11 +43,11 @@ def find_recordings(folder: Path, clips: int | None) -> list[str]:
 
 def benchmark_throughput(options: argparse.Namespace) -> None:
     names = find_recordings(options.recordings, options.clips)
-    dtype = choose_dtype("cpu") if options.dtype == "auto" else options.dtype
+    dtype = choose_torch_dtype("cpu") if options.dtype == "auto" else options.dtype
     for repository in options.repositories:
         model_kwargs = {} if options.max_length is None else {"max_length": options.max_length}
         found = find_repository(repository)
-        model = found.load_model(DTYPES[dtype], **model_kwargs)
+        model = found.load_model(TORCH_DTYPES[dtype], **model_kwargs)
         extractor = found.load_feature_extractor()
         extractor.match(model.config)
         rate = extractor.sampling_rate

@@ -21,13 +21,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from hf_gar.embedding.job import RECORDINGS_IN_SHARD
 from hf_gar.embedding.job_folder import JOB_FILE, METADATA_KEY, shard_path
 from hf_gar.embedding.results import open_job
-from hf_gar.embedding.shards import open_writer
+from hf_gar.embedding.shards import ROWS_AT_ONCE, open_writer
 from hf_gar.search.index import EmbeddingIndex
 
-ROWS_IN_SHARD = 10_000
-ROWS_IN_GROUP = 1000
 LATENT = 128  # dimensions that the clusters live in
 RECORDINGS_IN_CLUSTER = 500
 COPIES = 0.01  # the share of rows that are copies
@@ -38,7 +37,7 @@ QUERIES = 1000
 def write_job(folder: Path, rows: int, dimension: int) -> None:
     """A job of clustered embeddings of other means and deviations in each dimension."""
     folder.mkdir(parents=True)
-    shards = -(-rows // ROWS_IN_SHARD)
+    shards = -(-rows // RECORDINGS_IN_SHARD)
     generator = np.random.default_rng(0)
     clusters = max(10, rows // RECORDINGS_IN_CLUSTER)
     centres = generator.standard_normal((clusters, LATENT), np.float32)
@@ -46,7 +45,8 @@ def write_job(folder: Path, rows: int, dimension: int) -> None:
     mean, scale = 3 * generator.standard_normal(dimension), np.exp(generator.standard_normal(dimension))
     copied = np.full(rows, -1)  # the row that a row is a copy of, in the same shard
     for shard in range(shards):
-        first, size = shard * ROWS_IN_SHARD, min(ROWS_IN_SHARD, rows - shard * ROWS_IN_SHARD)
+        first = shard * RECORDINGS_IN_SHARD
+        size = min(RECORDINGS_IN_SHARD, rows - first)
         cluster = generator.integers(clusters, size=size)
         latent = centres[cluster] + 0.7 * generator.standard_normal((size, LATENT), np.float32)
         embeddings = latent @ directions + 0.3 * generator.standard_normal((size, dimension), np.float32)
@@ -72,8 +72,8 @@ def _write_shard(path: Path, first: int, cluster: np.ndarray, embeddings: np.nda
         }
     )
     with open_writer(path, table.schema) as writer:
-        for start in range(0, size, ROWS_IN_GROUP):
-            writer.write_table(table.slice(start, ROWS_IN_GROUP))
+        for start in range(0, size, ROWS_AT_ONCE):
+            writer.write_table(table.slice(start, ROWS_AT_ONCE))
         writer.add_key_value_metadata({METADATA_KEY.decode(): json.dumps({"failures": []})})
 
 

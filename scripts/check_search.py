@@ -1,16 +1,21 @@
 """Search among real recordings with a model: are the nearest of the same class, are altered copies found?
 
-    python scripts/check_search.py --model REPOSITORY --data shared/data --output FOLDER
+    python scripts/check_search.py
+
+takes the network in the box, and the recordings in ../shared/data; --model and --data name others, --output keeps the
+jobs, which are resumed.
 
 "neighbors" embeds ESC-10 and the spoken digits, and prints which share of the ten nearest is of the query's class,
 beside chance and log-mel statistics. Clips of ESC-10 that were cut from one recording share a fold: "other folds" is
-the share among the ten nearest of the other folds. "copies" adds 100 recordings of ESC-10 as MP3 (FFmpeg, 64 kbit/s,
-32 kHz, without the first 0.3 s, 6 dB quieter), and prints how many are found as duplicates of their originals, and what
-else is. "segments" looks for 40 clips in recordings of 50 s that are made of them.
+the share among the ten nearest of the other folds, "other speakers" likewise. "copies" adds 100 recordings of ESC-10 as
+MP3 (FFmpeg, 64 kbit/s, 32 kHz, without the first 0.3 s, 6 dB quieter), and prints how many are found as duplicates of
+their originals, and what else is. "segments" looks for 40 clips in recordings of 50 s that are made of them.
 """
 
 import argparse
+import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +24,12 @@ import soundfile
 
 from hf_gar import Cnn14FusionFeatureExtractor, EmbeddingIndex, embed_recordings, load_audio, read_job
 from hf_gar.search.duplicates import find_duplicates
+from hf_gar.tiny import TINY
 
+DATA = Path(__file__).parents[2] / "shared" / "data"
 NEIGHBORS = 10
 COPIES = 100
-FOLDERS = {"esc10": "fold", "fsdd": None}  # each with the column whose values are not to be mixed
+FOLDERS = {"esc10": "fold", "fsdd": "speaker"}  # each with the column by whose values neighbours are held out
 
 
 def embed(source: Path, model: str, output: Path) -> Path:
@@ -68,14 +75,13 @@ def check_neighbors(options: argparse.Namespace) -> None:
             f"{nearest_share(baseline, labels, np.eye(len(labels), dtype=bool)):.1%}",
             flush=True,
         )
-        if group is not None:
-            groups = rows[group].to_numpy()
-            shares = [
-                same_class(index, labels, np.flatnonzero(groups == value), f"{group} != {value}")
-                for value in np.unique(groups)
-            ]
-            baseline_share = nearest_share(baseline, labels, groups[:, None] == groups)
-            print(f"{name}, other {group}s: {np.mean(shares):.1%}; log-mel statistics {baseline_share:.1%}", flush=True)
+        groups = rows[group].to_numpy()
+        shares = [
+            same_class(index, labels, np.flatnonzero(groups == value), f"{group} != {value!r}")
+            for value in np.unique(groups).tolist()
+        ]
+        baseline_share = nearest_share(baseline, labels, groups[:, None] == groups)
+        print(f"{name}, other {group}s: {np.mean(shares):.1%}; log-mel statistics {baseline_share:.1%}", flush=True)
 
 
 def check_copies(options: argparse.Namespace) -> None:
@@ -136,13 +142,19 @@ def check_segments(options: argparse.Namespace) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", required=True)
-    parser.add_argument("--data", type=Path, required=True, help="the folder with esc10 and fsdd")
-    parser.add_argument("--output", type=Path, required=True, help="the folder of the jobs, which are resumed")
+    parser.add_argument("--model", default=TINY, help=f"a folder, or a name on the Hub (default: {TINY})")
+    parser.add_argument("--data", type=Path, default=DATA, help="the folder with esc10 and fsdd (default: %(default)s)")
+    parser.add_argument("--output", type=Path, help="the folder of the jobs (default: a temporary one)")
     options = parser.parse_args()
-    check_neighbors(options)
-    check_copies(options)
-    check_segments(options)
+    missing = [str(options.data / name) for name in FOLDERS if not (options.data / name / "metadata.csv").exists()]
+    if missing:
+        parser.error(f"There is no metadata.csv in {' nor '.join(missing)}. Say where the recordings are (--data).")
+    if shutil.which("ffmpeg") is None:
+        parser.error("FFmpeg is missing, which makes the copies. Install it (Debian: apt-get install ffmpeg).")
+    with tempfile.TemporaryDirectory() as temporary:
+        options.output = options.output or Path(temporary)
+        for check in (check_neighbors, check_copies, check_segments):
+            check(options)
 
 
 if __name__ == "__main__":

@@ -21,11 +21,13 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from tiny.repository import add_evidence, write_repository
+from tiny.training import BLOCKS
 
-from hf_gar import Cnn14FusionModel
+from hf_gar import Cnn14FusionForAudioClassification
+from hf_gar.embedding.layer_slices import layer_slices
 from hf_gar.evaluation.embed_task import embed_task
 from hf_gar.evaluation.evaluate import EmbeddedTask
-from hf_gar.evaluation.layer_search import choose_dimensions, layer_slices, search_layers
+from hf_gar.evaluation.layer_search import choose_dimensions, search_layers
 from hf_gar.evaluation.linear_probe import train_linear_probes
 from hf_gar.evaluation.metrics import CONFIDENCE, Interval, mean_interval
 from hf_gar.evaluation.partitions import SEEDS, make_partitions
@@ -161,11 +163,11 @@ def log_mel_statistics(repository: Repository, tasks: dict[str, TaskData], optio
 
 def write_untrained(repository: Repository, seed: int, folder: Path) -> Repository:
     """The same network with random weights, but with the trained one's statistics of the spectrograms (`bn0`)."""
-    trained = repository.load_model(fusion_layers=None)
+    trained = repository.load_classifier()
     torch.manual_seed(seed)
-    model = Cnn14FusionModel(trained.config).eval()
-    model.bn0.load_state_dict(trained.bn0.state_dict())
-    write_repository(model, {}, [3, 6], folder)
+    model = Cnn14FusionForAudioClassification(trained.config).eval()
+    model.backbone.bn0.load_state_dict(trained.backbone.bn0.state_dict())
+    write_repository(model, BLOCKS, folder)
     return find_repository(folder)
 
 
@@ -248,8 +250,10 @@ def table(results: dict) -> str:
     """The results in Markdown."""
     lines = [f"Weights {results['model_sha256'][:12]}. Linear accuracy in %, with its 95 % interval.", ""]
     lines += _table(results["linear"], list(TITLES))
-    chosen = ", ".join(f"{TITLES[name]}: {layers}" for name, layers in results["chosen"].items())
-    lines += ["", f"Chosen by validation are, of {chosen}.", ""]
+    chosen = ", ".join(f"{layers} for {TITLES[name]}" for name, layers in results["chosen"].items())
+    lines += ["", f"Validation, as of `hf-gar probe`, chooses {chosen}.", ""]
+    simpler = ", ".join(f"{TITLES[name]}: {', '.join(rows) or 'none'}" for name, rows in as_good(results).items())
+    lines += [f"At least as good as {results['default']}, by their means: {simpler}.", ""]
     lines += [
         "Paired differences, in points, with their 95 % interval.",
         "",
@@ -258,6 +262,16 @@ def table(results: dict) -> str:
     lines += ["", f"Accuracy of the {NEIGHBOURS} nearest neighbours in %.", ""]
     lines += _table(results["neighbours"], ["esc10", "digits"])
     return "\n".join(lines) + "\n"
+
+
+def as_good(results: dict) -> dict[str, list[str]]:
+    """Of each task, the embeddings whose mean is that of the default one or higher."""
+    linear, default = results["linear"], results["default"]
+    others = [row for row in linear if row not in (default, "chosen by validation")]
+    return {
+        name: [row for row in others if name in linear[row] and linear[row][name][0] >= linear[default][name][0]]
+        for name in TITLES
+    }
 
 
 def _table(rows: dict[str, dict[str, Interval]], names: list[str]) -> list[str]:

@@ -6,6 +6,7 @@ It needs the Debian packages fluidsynth, fluid-soundfont-gm and espeak-ng. The s
 these kinds, but not these.
 """
 
+import argparse
 import shutil
 import sys
 from functools import partial
@@ -53,6 +54,7 @@ KINDS = {
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     missing = missing_packages()
     if missing:
         sys.exit(f"Missing Debian packages. Install them and try again: apt-get install {' '.join(missing)}")

@@ -20,7 +20,7 @@ from tiny.development import compare_layers, development_tasks, embed
 from tiny.material import DEVELOPMENT, TRAIN, make_material, missing_packages
 from tiny.repository import write_card, write_repository
 from tiny.spectrograms import make_spectrograms
-from tiny.training import TrainingOptions, train
+from tiny.training import BLOCKS, TrainingOptions, train
 
 from hf_gar.hub.load import find_repository
 
@@ -58,14 +58,13 @@ def main() -> None:
     trained = time.perf_counter()
 
     labels = spectrograms[TRAIN].labels
-    all_layers = list(model.config.valid_layers)
-    write_repository(model, labels, all_layers, options.output)
+    write_repository(model, BLOCKS, options.output)
     # As it is stored: its weights rounded.
     stored = find_repository(options.output).load_model()
     embeddings = embed(stored, spectrograms[DEVELOPMENT])
     table = compare_layers(stored, development_tasks(parts[DEVELOPMENT], embeddings))
     best = [int(layer) for layer in table.index[0].split("+")]
-    write_repository(model, labels, best, options.output)
+    write_repository(model, best, options.output)
     evaluated = time.perf_counter()
 
     print(table.round(1).to_string())

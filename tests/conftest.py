@@ -12,7 +12,7 @@ import pytest
 import soundfile
 import torch
 
-from hf_gar import AudioEmbedder
+from hf_gar import AudioEmbedder, AudioTagger
 from hf_gar.cli import main
 from hf_gar.embedding.job_folder import JobStatus
 from hf_gar.embedding.local_engine import LocalEngine
@@ -181,11 +181,20 @@ JOB_OPTIONS = {"num_shards", "shard", "strict", "retry_failed"}
 
 def embed_job(source, model, output, *, devices=(), workers=None, dtype="float32", **options) -> JobStatus:
     """Run an embedding job, in float32, where batches make no difference."""
+    return _job(AudioEmbedder, source, model, output, devices, workers, dtype, options)
+
+
+def tag_job(source, model, output, *, devices=(), workers=None, dtype="float32", **options) -> JobStatus:
+    """Run a tagging job, in float32, where batches make no difference."""
+    return _job(AudioTagger, source, model, output, devices, workers, dtype, options)
+
+
+def _job(function_class, source, model, output, devices, workers, dtype, options) -> JobStatus:
     of_source = {name: options.pop(name) for name in SOURCE_OPTIONS & options.keys()}
     of_job = {name: options.pop(name) for name in JOB_OPTIONS & options.keys()}
     opened = source if isinstance(source, Source) else open_source(source, **of_source)
     engine = LocalEngine(tuple(devices), workers)
-    return run_job(opened, AudioEmbedder(model, dtype=dtype, **options), output, JobOptions(engine=engine, **of_job))
+    return run_job(opened, function_class(model, dtype=dtype, **options), output, JobOptions(engine=engine, **of_job))
 
 
 @pytest.fixture(scope="session")
@@ -252,6 +261,21 @@ def recordings(tmp_path) -> Path:
             waveform = np.stack([waveform, -0.5 * waveform], axis=1)
         soundfile.write(folder / f"clip{index}.{suffix}", waveform, rate)
         rows.append(f"clip{index}.{suffix},{'even' if index % 2 == 0 else 'odd'}")
+    (folder / "metadata.csv").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tones(tmp_path_factory) -> Path:
+    """A small task: tones of three pitches in noise, 36 clips of 1.5 s, of three classes and three folds."""
+    folder = tmp_path_factory.mktemp("tones")
+    generator = np.random.default_rng(0)
+    rows = ["file_name,label,fold"]
+    for index in range(36):
+        pitch = (300, 1000, 3000)[index % 3]
+        wave = 0.3 * np.sin(2 * np.pi * pitch * np.arange(24000) / 16000) + 0.02 * generator.normal(size=24000)
+        soundfile.write(folder / f"{index}.wav", wave, 16000)
+        rows.append(f"{index}.wav,{pitch} Hz,{index // 3 % 3}")
     (folder / "metadata.csv").write_text("\n".join(rows) + "\n")
     return folder
 

@@ -91,7 +91,18 @@ def test_mistakes_are_named(arguments, message, recordings, repository, tmp_path
         ("evaluate --model m --data d --output o --seconds 0", "--seconds: expected a number above 0, not '0'"),
         ("evaluate --model m --data d --output o --lr fast", "--lr: expected a number above 0, not 'fast'"),
         ("probe --model m --data d --output o --lr nan", "--lr: expected a number above 0, not 'nan'"),
+        ("train --data d --output o --reject 1", "--reject: expected a number from 0 to below 1, not '1'"),
+        ("train --data d --output o --reject -1", "--reject: expected a number of 0 or more, not '-1'"),
+        ("train --data d --output o --search --unfused", "--search chooses the layers itself: leave --fusion-layers"),
+        ("train --data d --output o --epochs 3", "--epochs and --fine-tune-lr go with --fine-tune"),
+        ("train --data d --output o --fine-tune --fine-tune-lr 0", "--fine-tune-lr: expected a number above 0, not"),
         ("map d --max-points 1", "--max-points: expected a whole number of 2 or more, not '1'"),
+        ("tag a --output o --threshold 1.5", "--threshold: expected a number from 0 to 1, not '1.5'"),
+        ("tag a --output o --threshold nan", "--threshold: expected a number from 0 to 1, not 'nan'"),
+        ("tag a --output o --top-k 0", "--top-k: expected a whole number of 1 or more, not '0'"),
+        ("tag a --output o --window-s 0 --timestamps", "--window-s: expected a number above 0, not '0'"),
+        ("tag a --output o --hop-s 1", "--window-s, --hop-s and --audacity go with --timestamps"),
+        ("tag a --output o --top-k 2 --timestamps", "--top-k goes without --timestamps"),
     ],
 )
 def test_wrong_options_show_before_anything_is_loaded(arguments, message):
@@ -120,13 +131,15 @@ print("torch" in sys.modules, "datasets" in sys.modules, file=sys.stderr)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr == "False False\n"
     status = json.loads(done.stdout)
-    assert (status["embedded"], status["failed"], status["finished"], status["missing"]) == (6, 0, [0, 1], [])
+    assert (status["done"], status["failed"], status["finished"], status["missing"]) == (6, 0, [0, 1], [])
     assert status["job"]["num_shards"] == 2
 
 
 def test_a_job_says_how_far_it_is(recordings, repository, tmp_path, run_here):
     command = ["embed", recordings, "--model", repository, "--output", tmp_path / "job", "--num-shards", 3]
-    assert "hf-gar: 6 recordings in 3 shards; embedding shard 1" in run_here(*command, "--shard", 1)[2]
+    code, _, errors = run_here(*command, "--shard", 1)
+    assert code == 0, errors
+    assert "hf-gar: 6 recordings in 3 shards; shard 1 alone" in errors
     assert "hf-gar: 6 recordings in 3 shards; 1 of 3 are done, resuming" in run_here(*command)[2]
     _, _, errors = run_here(*command)
     assert "hf-gar: 6 recordings in 3 shards; all are done" in errors

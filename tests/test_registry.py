@@ -116,21 +116,6 @@ def repository(toy, checkpoint, tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def tones(tmp_path_factory) -> Path:
-    """Tones of three pitches in noise: 18 clips of three classes and three folds."""
-    folder = tmp_path_factory.mktemp("tones")
-    generator = np.random.default_rng(0)
-    rows = ["file_name,label,fold"]
-    for index in range(18):
-        pitch = (300, 1000, 3000)[index % 3]
-        wave = 0.3 * np.sin(2 * np.pi * pitch * np.arange(16000) / 16000) + 0.02 * generator.normal(size=16000)
-        soundfile.write(folder / f"{index}.wav", wave, 16000)
-        rows.append(f"{index}.wav,{pitch} Hz,{index // 3 % 3}")
-    (folder / "metadata.csv").write_text("\n".join(rows) + "\n")
-    return folder
-
-
 def test_a_fourth_model_is_exported(toy, repository, checkpoint):
     assert {"toy_fusion.py", "modeling_fusion.py", "config.json", "README.md"} <= {
         path.name for path in repository.iterdir()

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from hf_gar import AudioEmbedder, load_audio, read_job
+from hf_gar import AudioEmbedder, AudioTagger, load_audio, read_job
 from hf_gar.hub.load import find_repository
 from hf_gar.tiny import FOLDER, RECORDINGS, TINY
 
@@ -66,6 +66,20 @@ def test_a_small_change_is_nearer_than_another_sound(embedder, clips, embeddings
     near = similarities(changed, embeddings)
     # Noise fills digital silence, as between the strokes of a drum, which is no small change.
     assert (near.argmax(axis=1) == np.arange(len(clips))).mean() > 0.9
+
+
+def test_it_names_what_it_hears(clips):
+    # Of 546 labels, some are as good as these: hence five of them, and not for every recording.
+    words = {
+        "bell": "bell", "birds": "bird", "drum": "drum", "engine": "idling", "piano": "piano", "rain": "rain",
+        "violin": "violin", "voice": "language: en",
+    }  # fmt: skip
+    found = AudioTagger(dtype="float32", top_k=5).tag(list(clips.values()))
+    hits = [
+        any(words[name.split("-")[0]] in tag["label"] for tag in tags.predictions)
+        for name, tags in zip(clips, found, strict=True)
+    ]
+    assert np.mean(hits) > 2 / 3
 
 
 def test_it_is_small_and_in_the_package():

@@ -9,7 +9,15 @@ from typing import Any
 
 import torch
 
-from hf_gar.backends.description import BACKENDS, ONNX, OPENVINO, TORCH, OptimizedNetwork, read_optimized
+from hf_gar.backends.description import (
+    BACKENDS,
+    ONNX,
+    OPENVINO,
+    TORCH,
+    OptimizedNetwork,
+    network_fields,
+    read_optimized,
+)
 from hf_gar.backends.exported_network import ExportedNetwork
 from hf_gar.errors import HfGarError
 from hf_gar.hub.load import Repository
@@ -46,8 +54,8 @@ class BackendChoice:
             return f"PyTorch in {self.dtype}"
         return f"{self.backend} in {self.dtype} (worst cosine to float32 {self.network.clips.worst:.5f})"
 
-    def load(self, repository: Repository, **config: Any) -> ExportedNetwork:
-        """The network, loaded into its runtime; `config` replaces fields of the configuration.
+    def load(self, repository: Repository, config: FusionConfig) -> ExportedNetwork:
+        """The network, loaded into its runtime; `config` is the model's.
 
         Raises:
             HfGarError: It is missing or damaged.
@@ -56,8 +64,7 @@ class BackendChoice:
         folder = repository.fetch(self.network.files)
         self.network.require_intact(folder)
         path = folder / self.network.files[0]
-        loaded, pooling = repository.load_config(**config), repository.load_pooling(**config)
-        return load_network(self.backend, path, self.dtype, loaded, pooling)
+        return load_network(self.backend, path, self.dtype, config, repository.load_pooling(config))
 
 
 def load_network(backend: str, path: Path, dtype: str, config: FusionConfig, pooling: ClipPooling) -> ExportedNetwork:
@@ -107,6 +114,8 @@ def choose_backend(
     require_known(backend, dtype)
     if backend not in (AUTO, TORCH) and device.type != "cpu":
         raise ValueError(f"backend={backend!r} runs on the processor, not on {device}: choose the `device` cpu.")
+    if backend not in (AUTO, TORCH) and not _is_installed(backend):
+        raise HfGarError(f'{RUNTIMES[backend][1]} is not installed: pip install "hf_gar[{backend}]"')
     found = _candidates(repository, config, backend, dtype, with_frames) if device.type == "cpu" else []
     best = max(found, key=lambda network: network.speedups["float32"], default=None)
     if backend in (AUTO, TORCH) and dtype != INT8:
@@ -114,9 +123,7 @@ def choose_backend(
         if best is None or best.speedups.get(torch_dtype, 0) < 1:
             return BackendChoice(TORCH, torch_dtype)
     if best is None:
-        raise _none_found(repository, backend, dtype)
-    if not _is_installed(best.backend):
-        raise HfGarError(f'{best.backend} is not installed: pip install "hf_gar[{best.backend}]"')
+        raise _none_found(repository, config, backend, dtype)
     return BackendChoice(best.backend, best.dtype, best)
 
 
@@ -172,16 +179,32 @@ def _is_good(network: OptimizedNetwork, with_frames: bool) -> bool:
     return network.clips.worst > GOOD_COSINE and (not with_frames or network.frames.worst > GOOD_COSINE)
 
 
-def _none_found(repository: Repository, backend: str, dtype: str) -> HfGarError:
+def _none_found(repository: Repository, config: FusionConfig, backend: str, dtype: str) -> HfGarError:
     there = [
-        f"{network.backend} in {network.dtype} for the layers {network.network['layers']}, worst cosine "
-        f"{network.clips.worst:.5f} of clips and {network.frames.worst:.5f} of frames"
+        f"{network.backend} in {network.dtype}, {_about(network, repository, config)}"
         for network in read_optimized(repository.folder)
     ]
-    wanted = ONNX if backend == AUTO else backend
-    asked = "" if dtype == AUTO else f" in {dtype}"
+    layers = "the unfused layer" if config.layer_choice is None else f"the layers {config.layer_choice}"
+    command = ["hf-gar optimize", str(repository.folder) if repository.is_own_folder else "DIR"]
+    command += ["--backend", ONNX if backend == AUTO else backend, "--dtype", INT8 if dtype == AUTO else dtype]
+    if config.layer_choice is None:
+        command += ["--unfused"]
+    else:
+        command += ["--fusion-layers", *map(str, config.layer_choice)]
+    asked = [
+        word for word in ("" if backend == AUTO else f"for {backend}", "" if dtype == AUTO else f"in {dtype}") if word
+    ]
     return HfGarError(
-        f"{repository.name} has no network for {wanted}{asked} that is of these weights and layers and, where backend "
-        f"and dtype are not named, close enough to float32 (above {GOOD_COSINE}); it has {'; '.join(there) or 'none'}. "
-        "Make one with `hf-gar optimize`."
+        f"{repository.name} has no network {' '.join(asked)} of its weights and {layers} that is close enough to "
+        f"float32; it has {'; '.join(there) or 'none'}. Make one: {' '.join(command)}"
     )
+
+
+def _about(network: OptimizedNetwork, repository: Repository, config: FusionConfig) -> str:
+    """What may keep a network from being taken."""
+    if network.weights_sha256 != repository.weights_sha256:
+        return "of other weights"
+    if network.network != network_fields(config):
+        return f"of the layers {network.network['layers']}"
+    cosines = f"worst cosine {network.clips.worst:.5f} of clips and {network.frames.worst:.5f} of frames"
+    return f"{cosines} (name its dtype to use it)" if network.clips.worst <= GOOD_COSINE else cosines

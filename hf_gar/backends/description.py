@@ -3,29 +3,25 @@
 import json
 from dataclasses import asdict, dataclass
 from inspect import signature
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from hf_gar.checkpoints.download import file_digest
 from hf_gar.checkpoints.reading import read_json
 from hf_gar.errors import HfGarError
 from hf_gar.files import write_whole_file
-from hf_gar.hub.load import OPTIMIZED_FILE, Repository
+from hf_gar.hub.load import OPTIMIZED_FILE, Repository, joint_digest
 from hf_gar.models import FusionConfig
 
 TORCH, ONNX, OPENVINO = BACKENDS = ("torch", "onnx", "openvino")
-# The files of each network, in the places of sentence-transformers and optimum. OpenVINO computes in bfloat16 what is
+# The file of each network, in the places of sentence-transformers and optimum. OpenVINO computes in bfloat16 what is
 # stored in float32; ONNX Runtime has no bfloat16 for processors.
-_OPENVINO_FLOAT = ("openvino/openvino_model.xml", "openvino/openvino_model.bin")
-NETWORK_FILES: dict[tuple[str, str], tuple[str, ...]] = {
-    (ONNX, "float32"): ("onnx/model.onnx",),
-    (ONNX, "int8"): ("onnx/model_qint8.onnx",),
-    (OPENVINO, "float32"): _OPENVINO_FLOAT,
-    (OPENVINO, "bfloat16"): _OPENVINO_FLOAT,
-    (OPENVINO, "int8"): (
-        "openvino/openvino_model_qint8_quantized.xml",
-        "openvino/openvino_model_qint8_quantized.bin",
-    ),
+NETWORK_FILES: dict[tuple[str, str], str] = {
+    (ONNX, "float32"): "onnx/model.onnx",
+    (ONNX, "int8"): "onnx/model_qint8.onnx",
+    (OPENVINO, "float32"): "openvino/openvino_model.xml",
+    (OPENVINO, "bfloat16"): "openvino/openvino_model.xml",
+    (OPENVINO, "int8"): "openvino/openvino_model_qint8_quantized.xml",
 }
 # Fields of a configuration that an exported network does not depend on, as AST's runs at any length; or that others
 # tell: the layers, and of a backbone the weights.
@@ -55,7 +51,7 @@ class OptimizedNetwork:
     Args:
         backend: "onnx" or "openvino".
         dtype: "float32", "bfloat16" or "int8".
-        sha256: Of its files, by their names in the repository.
+        sha256: Of its files, by their names in the repository, the one to load first.
         weights_sha256: Of the weights that it was made of.
         network: What of the configuration it depends on, as `network_fields` gives it.
         clips: How close its clip embeddings are, on recordings that it was not calibrated on.
@@ -79,12 +75,12 @@ class OptimizedNetwork:
     @property
     def files(self) -> tuple[str, ...]:
         """Its files in the repository, the one to load first."""
-        return NETWORK_FILES[self.backend, self.dtype]
+        return tuple(self.sha256)
 
     @property
     def digest(self) -> str:
-        """The sha256 of what it computes with."""
-        return self.sha256[self.files[-1]]
+        """The sha256 of its files."""
+        return joint_digest(list(self.sha256.values()))
 
     def fits(self, repository: Repository, config: FusionConfig) -> bool:
         """Whether it was made of a repository's weights, for a configuration."""
@@ -100,6 +96,19 @@ class OptimizedNetwork:
                 raise HfGarError(
                     f"{path} is not the network that {OPTIMIZED_FILE} tells of. Make it again with `hf-gar optimize`."
                 )
+
+
+def network_files(backend: str, dtype: str, config: FusionConfig, default: FusionConfig) -> tuple[str, ...]:
+    """The files of a network with a configuration, the one to load first, in a repository whose own is `default`.
+
+    Networks on other layers than the default ones are beside it: `onnx/model_unfused.onnx`.
+    """
+    path = PurePosixPath(NETWORK_FILES[backend, dtype])
+    layers = "_unfused" if config.layer_choice is None else f"_layers_{'_'.join(map(str, config.layer_choice))}"
+    if config.layer_choice != default.layer_choice:
+        path = path.with_stem(path.stem + layers)
+    weights = [path.with_suffix(".bin")] if backend == OPENVINO else []
+    return tuple(map(str, [path, *weights]))
 
 
 def network_fields(config: FusionConfig) -> dict[str, Any]:
@@ -126,7 +135,10 @@ def read_optimized(folder: Path) -> list[OptimizedNetwork]:
             )
             for entry in read_json(path)["networks"]
         ]
-        return [network for network in networks if network.sha256.keys() == set(network.files)]
+        for network in networks:
+            if any(PurePosixPath(name).parts != (network.backend, PurePosixPath(name).name) for name in network.files):
+                raise ValueError(f"files named {', '.join(network.files)}")
+        return networks
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise HfGarError(f"{path} is damaged: {error!r}. Remove it, and run `hf-gar optimize` again.") from error
 
@@ -136,7 +148,7 @@ def write_optimized(folder: Path, network: OptimizedNetwork) -> None:
     kept = [
         other
         for other in read_optimized(folder)
-        if (other.backend, other.dtype) != (network.backend, network.dtype)
+        if (other.dtype, other.files) != (network.dtype, network.files)
         and other.weights_sha256 == network.weights_sha256
         and all(other.sha256[name] == network.sha256[name] for name in set(other.files) & set(network.files))
     ]

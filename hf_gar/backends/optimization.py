@@ -13,7 +13,14 @@ from torch import nn
 
 from hf_gar.backends.accuracy import compare, measure_speedups
 from hf_gar.backends.choice import INT8, TORCH_DTYPES, choose_torch_dtype, load_network, require_known
-from hf_gar.backends.description import NETWORK_FILES, ONNX, OptimizedNetwork, network_fields, write_optimized
+from hf_gar.backends.description import (
+    NETWORK_FILES,
+    ONNX,
+    OptimizedNetwork,
+    network_fields,
+    network_files,
+    write_optimized,
+)
 from hf_gar.backends.exported_network import FEATURES, MASK
 from hf_gar.backends.onnx_export import export_onnx
 from hf_gar.backends.quantization import Inputs, convert_to_openvino, quantize_onnx, quantize_openvino
@@ -66,7 +73,7 @@ def optimize_network(
     model = repository.load_model(**config)
     extractor = repository.load_feature_extractor()
     extractor.match(model.config)
-    files, folder = NETWORK_FILES[backend, dtype], repository.folder
+    files, folder = network_files(backend, dtype, model.config, repository.load_config()), repository.folder
     with write_errors(folder / files[0]), tempfile.TemporaryDirectory(dir=folder, prefix=".optimize-") as temporary:
         made = Path(temporary)
         report(f"exporting {repository.name} to {backend} in {dtype}")

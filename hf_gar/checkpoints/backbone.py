@@ -13,7 +13,7 @@ from hf_gar.errors import HfGarError
 from hf_gar.models.backbone_networks import NETWORKS, AudioNetwork
 from hf_gar.models.configuration_backbone_fusion import BackboneFusionConfig
 from hf_gar.models.feature_extraction_backbone_fusion import build_front_end
-from hf_gar.models.modeling_backbone_fusion import stored_name
+from hf_gar.models.modeling_backbone_fusion import BackboneFusionModel
 
 INDEX = "model.safetensors.index.json"
 # The part of a configuration that is an audio network's, where that is one of several.
@@ -26,8 +26,6 @@ PREFIXES = {
 }
 # Parts of a network for training, or after its last block, which are dropped as heads are.
 BEYOND_THE_BLOCKS = ("masked_spec_embed", "adapter.", "intermediate_ffn.")
-# Older names of the same weights.
-WEIGHT_NORMS = {".weight_g": ".parametrizations.weight.original0", ".weight_v": ".parametrizations.weight.original1"}
 
 
 def convert_backbone(path: Path) -> ConvertedCheckpoint:
@@ -130,13 +128,16 @@ def _network_weights(
     """The weights of a network under our names, and what else a checkpoint has, which is dropped."""
     with torch.device("meta"):
         module, final_norm = network.build(network.num_layers)
-    names = {stored_name(f"network.{name}").removeprefix("network."): f"network.{name}" for name in module.state_dict()}
+    names = {_stored_name(name): f"network.{name}" for name in module.state_dict()}
     names |= {f"{network.final_norm}.{name}": f"final_norm.{name}" for name in final_norm.state_dict()}
-    names = {theirs: stored_name(ours) for theirs, ours in names.items()}
+    names = {theirs: BackboneFusionModel.stored_name(ours) for theirs, ours in names.items()}
     base_prefix = getattr(network.network_class(), "base_model_prefix", "")
     prefixes = PREFIXES.get(network.config.model_type, (f"{base_prefix}.", ""))
     prefix = max(prefixes, key=lambda prefix: sum(prefix + name in checkpoint for name in names))
-    renamed = {_modern_name(name, prefix): name for name in checkpoint}
+    renamed = {
+        prefix + _stored_name(name.removeprefix(prefix)) if name.startswith(prefix) else name: name
+        for name in checkpoint
+    }
     missing = [name for name in names if prefix + name not in renamed]
     # What is within the network's own modules has to be known, or all of it is of no use here.
     own = tuple(f"{prefix}{name}." for name in {name.split(".")[0] for name in names})
@@ -151,14 +152,9 @@ def _network_weights(
     return {ours: checkpoint[renamed[prefix + theirs]] for theirs, ours in names.items()}, _summarize(rest, prefix)
 
 
-def _modern_name(name: str, prefix: str) -> str:
-    """A weight's name as it is stored today."""
-    for old, new in WEIGHT_NORMS.items():
-        if name.endswith(old):
-            name = name.removesuffix(old) + new
-    if name.startswith(prefix):
-        name = prefix + stored_name(f"network.{name.removeprefix(prefix)}").removeprefix("network.")
-    return name
+def _stored_name(name: str) -> str:
+    """The name of a network's weight as our files have it, without what it is called within our model."""
+    return BackboneFusionModel.stored_name(f"network.{name}").removeprefix("network.")
 
 
 def _summarize(names: list[str], prefix: str) -> list[str]:

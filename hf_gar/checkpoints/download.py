@@ -41,19 +41,23 @@ def file_digest(path: Path, algorithm: str) -> str:
     return digest.hexdigest()
 
 
-def fetch_from_hub(repo_id: str, files: list[str], revision: str | None = None) -> Path:
-    """The local folder of a model on the Hub, of which only `files` (patterns) are fetched.
+def fetch_from_hub(repo_id: str, files: list[str], revision: str | None = None, repo_type: str = "model") -> Path:
+    """The local folder of a repository on the Hub, of which only `files` (patterns) are fetched.
 
     Raises:
-        HfGarError: There is no such model, the Hub cannot be reached, or a file that was fetched is not the one there.
+        HfGarError: There is no such repository, the Hub cannot be reached, or a file that was fetched is not the one
+            there.
     """
     if not REPOSITORY_NAME.fullmatch(repo_id):
-        raise HfGarError(f"{repo_id}: there is no such folder, and on the Hub a model is named organisation/name.")
+        raise HfGarError(
+            f"{repo_id}: there is no such folder, and on the Hub a {repo_type} is named organisation/name."
+        )
     name = f"{repo_id} ({revision or 'main'}; there is no such folder here)"
     with write_errors(Path(HF_HOME)), hub_errors(name), quiet_libraries():
-        folder = Path(snapshot_download(repo_id, revision=revision, allow_patterns=files))
+        folder = Path(snapshot_download(repo_id, repo_type=repo_type, revision=revision, allow_patterns=files))
     for path in folder.rglob("*"):
-        _require_published_content(path)
+        if path.is_file():
+            _require_published_content(path)
     return folder
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 
 from hf_gar.cli import (
+    app,
     card,
     cluster,
     duplicates,
@@ -19,8 +20,11 @@ from hf_gar.cli import (
     probe,
     push,
     push_dataset,
+    push_space,
     search,
     status,
+    tag,
+    train,
 )
 from hf_gar.cli import map as draw_map
 from hf_gar.cli.messages import say
@@ -32,6 +36,7 @@ COMMANDS = (
     optimize,
     push,
     embed,
+    tag,
     status,
     push_dataset,
     index,
@@ -39,9 +44,12 @@ COMMANDS = (
     duplicates,
     cluster,
     draw_map,
+    app,
+    push_space,
     prepare,
     evaluate,
     probe,
+    train,
     card,
 )
 FAILED = 1

@@ -1,12 +1,11 @@
 """`hf-gar cluster`: the groups that a job's recordings form."""
 
 import argparse
-import json
 import sys
-from pathlib import Path
 from typing import Any
 
-from hf_gar.cli.options import add_index_option, open_or_build, whole_number
+from hf_gar.cli.messages import print_json
+from hf_gar.cli.options import add_index_option, add_job_argument, add_json_option, whole_number
 
 
 def add_command(commands: Any) -> None:
@@ -17,7 +16,7 @@ def add_command(commands: Any) -> None:
         "groups. A job without an index is indexed first.",
     )
     parser.set_defaults(run=run)
-    parser.add_argument("folder", metavar="DIR", help="the folder that `hf-gar embed` wrote")
+    add_job_argument(parser)
     parser.add_argument("--method", choices=["hdbscan", "kmeans"], default="hdbscan", help="(default: hdbscan)")
     parser.add_argument("--clusters", type=whole_number(2), metavar="N", help="how many, for kmeans")
     parser.add_argument(
@@ -25,14 +24,14 @@ def add_command(commands: Any) -> None:
     )
     parser.add_argument("--label", metavar="COLUMN", help="compare with this column (default: label, if there is one)")
     add_index_option(parser)
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    add_json_option(parser)
 
 
 def run(options: argparse.Namespace) -> int:
-    from hf_gar.files import replace_when_whole
-    from hf_gar.search.clusters import FILE, NO_CLUSTER, find_clusters
+    from hf_gar.search.clusters import NO_CLUSTER, find_clusters, write_clusters
+    from hf_gar.search.index import EmbeddingIndex
 
-    index = open_or_build(options.folder, options.index)
+    index = EmbeddingIndex.open_or_build(options.folder, options.index)
     found = find_clusters(
         index,
         method=options.method,
@@ -40,23 +39,22 @@ def run(options: argparse.Namespace) -> int:
         min_size=options.min_size,
         label=options.label,
     )
-    path = Path(options.folder) / FILE
-    with replace_when_whole(path) as temporary:
-        found.rows.to_parquet(temporary, index=False)
+    path = write_clusters(index.job, found)
     outside = int((found.rows["cluster"] == NO_CLUSTER).sum())
+    summary = found.summary.astype(object).where(found.summary.notna(), None).to_dict("records")
     if options.json:
         result = {
             "recordings": len(index),
             "in_no_cluster": outside,
-            "clusters": found.summary.to_dict("records"),
+            "clusters": summary,
             "label": found.label,
             "adjusted_mutual_information": found.adjusted_mutual_information,
             "file": str(path),
         }
-        print(json.dumps(result, ensure_ascii=False))
+        print_json(result)
         return 0
-    print(f"{len(found.summary)} clusters; {outside} of {len(index)} recordings are in none.")
-    for row in found.summary.to_dict("records"):
+    print(f"{len(summary)} clusters; {outside} of {len(index)} recordings are in none.")
+    for row in summary:
         labels = f"  {row['label_share']:4.0%} {row['label']}" if row.get("label") is not None else ""
         print(f"{row['cluster']:5d}  {row['size']:6d}{labels}  {', '.join(row['central'])}")
     if found.adjusted_mutual_information is not None:

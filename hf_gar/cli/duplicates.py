@@ -1,12 +1,17 @@
 """`hf-gar duplicates`: recordings that a job has twice."""
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
-from hf_gar.cli.options import add_index_option, open_or_build
+from hf_gar.cli.messages import print_json
+from hf_gar.cli.options import (
+    add_audio_root_option,
+    add_index_option,
+    add_job_argument,
+    add_json_option,
+)
 
 
 def add_command(commands: Any) -> None:
@@ -16,7 +21,7 @@ def add_command(commands: Any) -> None:
         description="Find copies and near-duplicates in a finished job. A job without an index is indexed first.",
     )
     parser.set_defaults(run=run)
-    parser.add_argument("folder", metavar="DIR", help="the folder that `hf-gar embed` wrote")
+    add_job_argument(parser)
     parser.add_argument(
         "--threshold",
         type=float,
@@ -30,16 +35,17 @@ def add_command(commands: Any) -> None:
         help="of the files, without .parquet and .png; replaces older ones (default: DIR/duplicates)",
     )
     parser.add_argument("--keep-list", metavar="FILE", help="write the names of what to keep, one a line")
-    parser.add_argument("--audio-root", metavar="DIR", help="the folder of the recordings, where they have moved")
+    add_audio_root_option(parser)
     add_index_option(parser)
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    add_json_option(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     from hf_gar.files import write_whole_file
     from hf_gar.search.duplicates import find_duplicates, kept_names, write_duplicates
+    from hf_gar.search.index import EmbeddingIndex
 
-    index = open_or_build(options.folder, options.index)
+    index = EmbeddingIndex.open_or_build(options.folder, options.index)
     found = find_duplicates(index, threshold=options.threshold, audio_root=options.audio_root)
     output = Path(options.folder) / "duplicates" if options.output is None else Path(options.output)
     paths = write_duplicates(found, output)
@@ -59,7 +65,7 @@ def run(options: argparse.Namespace) -> int:
         "files": [str(path) for path in paths],
     }
     if options.json:
-        print(json.dumps(result))
+        print_json(result)
         return 0
     print(
         f"{result['in_groups']} of {len(index)} recordings are in {result['groups']} groups of duplicates: "

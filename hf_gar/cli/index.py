@@ -1,10 +1,10 @@
 """`hf-gar index`: index a job's embeddings for search."""
 
 import argparse
-import json
 from typing import Any
 
-from hf_gar.cli.options import whole_number
+from hf_gar.cli.messages import print_json
+from hf_gar.cli.options import add_job_argument, add_json_option, whole_number
 
 
 def add_command(commands: Any) -> None:
@@ -14,7 +14,7 @@ def add_command(commands: Any) -> None:
         description="Index a finished job's embeddings for search. The same command again adds what it has grown by.",
     )
     parser.set_defaults(run=run)
-    parser.add_argument("folder", metavar="DIR", help="the folder that `hf-gar embed` wrote")
+    add_job_argument(parser)
     parser.add_argument("--output", metavar="DIR", help="the index's folder (default: DIR/index)")
     parser.add_argument(
         "--layers", type=whole_number(0), nargs="+", metavar="LAYER", help="search these of the fused layers alone"
@@ -26,7 +26,7 @@ def add_command(commands: Any) -> None:
         metavar="N",
         help="principal components that choose the candidates (default: 256)",
     )
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    add_json_option(parser)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -46,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
             "kept_variance": reduction.kept_variance,
             "exact": description.lists is None,
         }
-        print(json.dumps(result))
+        print_json(result)
         return 0
     kind = "searched exactly" if description.lists is None else "searched by FAISS, candidates compared exactly"
     print(f"{len(index)} recordings indexed in {index.folder}, {kind}.")

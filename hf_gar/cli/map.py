@@ -4,13 +4,13 @@ import argparse
 import sys
 from typing import Any
 
-from hf_gar.cli.options import whole_number
+from hf_gar.cli.options import add_audio_root_option, add_job_argument, whole_number
 
 
 def add_command(commands: Any) -> None:
     parser = commands.add_parser("map", help="draw a job's embeddings as a picture and as a page that plays them")
     parser.set_defaults(run=run)
-    parser.add_argument("folder", metavar="DIR", help="the folder that `hf-gar embed` wrote")
+    add_job_argument(parser)
     parser.add_argument("--color", metavar="COLUMN", help="the column that colours the points: categories or numbers")
     parser.add_argument(
         "--output", metavar="PATH", help="of the files, without .png and .html; replaces older ones (default: DIR/map)"
@@ -24,7 +24,7 @@ def add_command(commands: Any) -> None:
         help="of a larger job, draw a random sample of so many (default: 5000)",
     )
     parser.add_argument("--seed", type=whole_number(0), default=0, help="of the sample and the method (default: 0)")
-    parser.add_argument("--audio-root", metavar="DIR", help="the folder of the recordings, where they have moved")
+    add_audio_root_option(parser)
     parser.add_argument("--embed-audio", action="store_true", help="put the recordings into the page, up to 50 MB")
 
 

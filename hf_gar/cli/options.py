@@ -24,16 +24,18 @@ def whole_number(minimum: int) -> Callable[[str], int]:
     return parse
 
 
-def number(minimum: float, is_exclusive: bool = False) -> Callable[[str], float]:
-    """The type of an option that takes numbers from `minimum` on, or above it."""
+def number(minimum: float, is_exclusive: bool = False, maximum: float = math.inf) -> Callable[[str], float]:
+    """The type of an option that takes numbers from `minimum` on, or above it, up to `maximum`."""
 
     def parse(text: str) -> float:
         try:
             value = float(text)
         except ValueError:
             value = math.nan
-        if not math.isfinite(value) or value < minimum or (is_exclusive and value == minimum):
+        is_low = value <= minimum if is_exclusive else value < minimum
+        if not math.isfinite(value) or is_low or value > maximum:
             limit = f"above {minimum:g}" if is_exclusive else f"of {minimum:g} or more"
+            limit = f"from {minimum:g} to {maximum:g}" if maximum < math.inf else limit
             raise argparse.ArgumentTypeError(f"expected a number {limit}, not {text!r}")
         return value
 
@@ -45,12 +47,14 @@ def learning_rate(text: str) -> str:
     return text if text == "sweep" else str(number(0, is_exclusive=True)(text))
 
 
-def add_model_options(parser: argparse.ArgumentParser) -> None:
+def add_model_options(parser: argparse.ArgumentParser, takes_several: bool = False) -> None:
     """Which model, on which device, in which precision."""
+    several = "; given several times, the embeddings are concatenated" if takes_several else ""
     parser.add_argument(
         "--model",
+        action="append" if takes_several else "store",
         metavar="DIR_OR_REPO",
-        help=f"a folder, or a name on the Hub (default: {TINY}, which comes with this package)",
+        help=f"a folder, or a name on the Hub (default: {TINY}, which comes with this package){several}",
     )
     parser.add_argument("--revision", help="of the model on the Hub: a branch, tag or commit")
     parser.add_argument(
@@ -105,21 +109,42 @@ def layer_choice(options: argparse.Namespace) -> dict[str, Any]:
     return {} if options.fusion_layers is None else {"fusion_layers": options.fusion_layers}
 
 
+def add_input_length_option(parser: argparse.ArgumentParser) -> None:
+    """The length of the network's input, where that is fixed."""
+    parser.add_argument(
+        "--max-length", type=whole_number(1), metavar="FRAMES", help="AST's input length, in frames of 10 ms"
+    )
+
+
+def input_length(options: argparse.Namespace) -> dict[str, Any]:
+    """The length of the input as a field of the configuration; none where the default is wanted."""
+    return {} if options.max_length is None else {"max_length": options.max_length}
+
+
+def add_job_argument(parser: argparse.ArgumentParser) -> None:
+    """Which job; as `folder` in the options."""
+    parser.add_argument("folder", metavar="DIR", help="the folder that `hf-gar embed` wrote")
+
+
+def add_audio_root_option(parser: argparse.ArgumentParser) -> None:
+    """Where a job's recordings are."""
+    parser.add_argument("--audio-root", metavar="DIR", help="the folder of the recordings, where they have moved")
+
+
 def add_index_option(parser: argparse.ArgumentParser) -> None:
     """Which index of a job."""
     parser.add_argument("--index", metavar="DIR", help="the folder that `hf-gar index` wrote (default: DIR/index)")
 
 
-def open_or_build(folder: str, index: str | None) -> Any:
-    """The index of a job; without one in the usual place, it is made."""
-    from pathlib import Path
+def add_job_model_options(parser: argparse.ArgumentParser) -> None:
+    """How recordings are embedded as those of a job were."""
+    parser.add_argument("--model", metavar="DIR_OR_REPO", help="the job's model, where it has moved")
+    parser.add_argument("--device", help="as in PyTorch")
 
-    from hf_gar.search.description import DESCRIPTION_FILE
-    from hf_gar.search.index import INDEX_FOLDER, EmbeddingIndex
 
-    if index is None and not (Path(folder) / INDEX_FOLDER / DESCRIPTION_FILE).exists():
-        return EmbeddingIndex.build(folder)
-    return EmbeddingIndex.open(folder, index)
+def add_json_option(parser: argparse.ArgumentParser, what: str = "the result as JSON") -> None:
+    """Whether a program reads the result."""
+    parser.add_argument("--json", action="store_true", help=f"print {what}")
 
 
 def add_task_options(parser: argparse.ArgumentParser) -> None:
@@ -135,6 +160,7 @@ def add_task_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split-column", metavar="NAME", help="says train, valid or test (default: split)")
     parser.add_argument("--fold-column", metavar="NAME", help="(default: fold)")
     parser.add_argument("--allow-other-counts", action="store_true", help="take an incomplete task")
+    parser.add_argument("--allow-failures", action="store_true", help="leave out recordings that cannot be embedded")
     parser.add_argument(
         "--lr",
         dest="learning_rate",
@@ -142,7 +168,6 @@ def add_task_options(parser: argparse.ArgumentParser) -> None:
         metavar="RATE|sweep",
         help="learning rate, or choose on validation (default: paper's)",
     )
-    parser.add_argument("--seeds", type=whole_number(0), nargs="+", default=[42, 43, 44], metavar="SEED")
     parser.add_argument(
         "--batch-size", type=whole_number(1), metavar="N", help="the most chunks embedded at a time (default: auto)"
     )
@@ -151,7 +176,12 @@ def add_task_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def open_task_of(options: argparse.Namespace) -> Any:
+def add_seeds_option(parser: argparse.ArgumentParser) -> None:
+    """The seeds of an evaluation's runs."""
+    parser.add_argument("--seeds", type=whole_number(0), nargs="+", default=[42, 43, 44], metavar="SEED")
+
+
+def open_task_of(options: argparse.Namespace, needs_splits: bool = True) -> Any:
     """The task that the options of `add_task_options` name."""
     from hf_gar.evaluation.task_data import open_task
 
@@ -164,25 +194,25 @@ def open_task_of(options: argparse.Namespace) -> Any:
         split_column=options.split_column,
         fold_column=options.fold_column,
         allow_other_counts=options.allow_other_counts,
+        needs_splits=needs_splits,
     )
 
 
 def evaluation_options(options: argparse.Namespace) -> dict[str, Any]:
     """The arguments of `run_evaluation` and `run_search` that both commands have."""
-    from hf_gar.evaluation.embed_task import EmbeddingOptions
-    from hf_gar.hub.load import find_repository
-
     return {
-        "model": find_repository(chosen_model(options), options.revision),
         "data": open_task_of(options),
         "output": options.output,
         "learning_rate": options.learning_rate,
         "seeds": options.seeds,
-        "embedding": EmbeddingOptions(
-            tuple(options.device or ()),
-            options.backend,
-            options.dtype,
-            options.batch_size,
-            options.allow_other_counts,
-        ),
+        "embedding": embedding_options(options),
     }
+
+
+def embedding_options(options: argparse.Namespace) -> Any:
+    """How an evaluation embeds its recordings, as `EmbeddingOptions`."""
+    from hf_gar.evaluation.embed_task import EmbeddingOptions
+
+    return EmbeddingOptions(
+        tuple(options.device or ()), options.backend, options.dtype, options.batch_size, options.allow_failures
+    )

@@ -1,10 +1,10 @@
 """`hf-gar search`: the recordings of a job that sound most like a query."""
 
 import argparse
-import json
 from typing import Any
 
-from hf_gar.cli.options import add_index_option, open_or_build, whole_number
+from hf_gar.cli.messages import print_json
+from hf_gar.cli.options import add_index_option, add_job_argument, add_job_model_options, add_json_option, whole_number
 
 VALUE_LENGTH = 60  # of a column, in characters
 
@@ -17,7 +17,7 @@ def add_command(commands: Any) -> None:
         "first.",
     )
     parser.set_defaults(run=run)
-    parser.add_argument("folder", metavar="DIR", help="the folder that `hf-gar embed` wrote")
+    add_job_argument(parser)
     parser.add_argument("queries", nargs="*", metavar="QUERY", help="a recording, embedded as those of the job were")
     parser.add_argument(
         "--row", type=whole_number(0), metavar="N", help="look for what is like the job's row N, from 0"
@@ -31,16 +31,17 @@ def add_command(commands: Any) -> None:
         "--segment", action="store_true", help="find where in long recordings it occurs; takes a job with --frames"
     )
     add_index_option(parser)
-    parser.add_argument("--model", metavar="DIR_OR_REPO", help="the job's model, where it has moved")
-    parser.add_argument("--device", help="as in PyTorch")
-    parser.add_argument("--json", action="store_true", help="print what is found as JSON, a line for each")
+    add_job_model_options(parser)
+    add_json_option(parser, "what is found as JSON, a line for each")
 
 
 def run(options: argparse.Namespace) -> int:
+    from hf_gar.search.index import EmbeddingIndex
+
     given = [bool(options.queries), options.row is not None, options.file_name is not None]
     if sum(given) != 1:
         raise ValueError("Say what to look for: recordings, or --row, or --file-name.")
-    index = open_or_build(options.folder, options.index)
+    index = EmbeddingIndex.open_or_build(options.folder, options.index)
     row = index.find_row(options.file_name) if options.file_name is not None else options.row
     queries = options.queries if row is None else [f"row {row}"]
     if options.segment:
@@ -63,7 +64,7 @@ def _print(found: Any, queries: list[str], as_json: bool) -> None:
     for hit in found:
         query = queries[hit.pop("query")]
         if as_json:
-            print(json.dumps({"query": query, **hit}, ensure_ascii=False, default=str))
+            print_json({"query": query, **hit})
             continue
         if query != shown and len(queries) > 1:
             print(f"{query}:")

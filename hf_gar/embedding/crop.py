@@ -1,4 +1,4 @@
-"""Recordings brought to one length, as the paper's evaluation takes them."""
+"""The pieces of recordings that are embedded in place of the whole ones."""
 
 import hashlib
 from dataclasses import dataclass
@@ -37,3 +37,21 @@ class Crop:
             digest = hashlib.sha256(f"{self.seed}:{Path(name).name}".encode()).digest()
             start = int.from_bytes(digest[:8], "big") % (surplus + 1)
         return waveform[start : start + length]
+
+
+FIRST_HALF, SECOND_HALF = "first half", "second half"
+
+
+@dataclass(frozen=True)
+class Halves(Crop):
+    """Take a half of every recording, `seconds` of it at most, from its beginning.
+
+    Its row's column "split" says which: `FIRST_HALF` or `SECOND_HALF`.
+    """
+
+    seconds: float = 10.0
+
+    def apply(self, waveform: np.ndarray, sampling_rate: int, split: str | None, name: str) -> np.ndarray:
+        middle = len(waveform) // 2
+        half = waveform[:middle] if split == FIRST_HALF else waveform[middle:]
+        return half[: max(1, round(self.seconds * sampling_rate))]

@@ -1,16 +1,15 @@
-"""Embed a dataset of the `datasets` library."""
+"""Embed a dataset of the `datasets` library, or map another function over one."""
 
 from typing import Any
 
 import datasets
 
 from hf_gar.embedding.embedder import AudioEmbedder
+from hf_gar.embedding.map_function import MapFunction
 from hf_gar.errors import HfGarError
 from hf_gar.tiny import TINY
 
 TEXT = (datasets.Value("string"), datasets.Value("large_string"))
-# What an embedder may add.
-ADDED_COLUMNS = {"embedding", "duration_s", "frame_embeddings", "frame_times", "error"}
 
 
 def embed_dataset(
@@ -41,23 +40,31 @@ def embed_dataset(
     """
     audio_column = audio_column or find_audio_column(dataset.features)
     embedder = AudioEmbedder(model, feature_extractor, audio_column=audio_column, **embedder_options)
-    if audio_column not in dataset.column_names:
+    return map_dataset(dataset, embedder, map_batch_size)
+
+
+def map_dataset(dataset: datasets.Dataset, function: MapFunction, map_batch_size: int) -> datasets.Dataset:
+    """The dataset without its recordings, with the columns that a function adds.
+
+    Raises:
+        HfGarError: There is no column of the function's `audio_column`, or one that it adds is there already.
+        AudioError: A recording cannot be read (unless the function records errors).
+    """
+    if function.audio_column not in dataset.column_names:
         raise HfGarError(
-            f"The dataset has no column {audio_column!r} with recordings, only "
+            f"The dataset has no column {function.audio_column!r} with recordings, only "
             f"{', '.join(map(repr, dataset.column_names))}. Name the right one as audio_column."
         )
-    added = ADDED_COLUMNS & set(dataset.column_names)
-    if added:
-        raise HfGarError(f"The dataset already has a column {', '.join(sorted(added))}. Rename or remove it first.")
-    return undecoded(dataset, audio_column).map(
-        embedder,
+    function.require_new_columns(dataset.column_names)
+    return undecoded(dataset, function.audio_column).map(
+        function,
         batched=True,
         batch_size=map_batch_size,
         # Rows are held in memory until as many are written: the frames of one long recording fill it already.
-        writer_batch_size=1 if embedder.with_frames else map_batch_size,
-        remove_columns=audio_column,
-        features=embedder.output_features(dataset.features),
-        desc="Embedding",
+        writer_batch_size=1 if function.with_frames else map_batch_size,
+        remove_columns=function.audio_column,
+        features=function.output_features(dataset.features),
+        desc=function.activity,
     )
 
 

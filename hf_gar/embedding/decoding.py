@@ -20,7 +20,7 @@ from hf_gar.embedding.file_names import escape, unescape, unescape_source
 from hf_gar.errors import HfGarError
 from hf_gar.models import FusionFeatureExtractor
 from hf_gar.models.audio_loading import AudioError, open_recording, read_samples
-from hf_gar.models.chunks import split_chunks
+from hf_gar.models.chunks import split_chunks, split_windows
 
 # How many chunks each worker process keeps ready.
 PREFETCHED = 16
@@ -34,14 +34,16 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class LoadedChunk(NamedTuple):
-    """A chunk of a recording, both by their numbers: a spectrogram (time, mel), or, where the front end runs beside the
-    model, a waveform (samples,).
+    """A chunk of a clip, a recording or a window of it: a spectrogram (time, mel), or, where the front end runs beside
+    the model, a waveform (samples,).
 
-    Its own frame embeddings are [first, stop) of those that it gives. `num_samples` is the recording's length as far as
-    it was read, `is_last` says that this was to its end; errors call it `name`.
+    The recording and the chunk of the clip are known by their numbers, the clip by the sample of the recording that it
+    begins at, `start`. The chunk's own frame embeddings are [first, stop) of those that it gives. `num_samples` is the
+    clip's length as far as it was read, `is_last` says that this was to its end; errors call the recording `name`.
     """
 
     recording: int
+    start: int
     number: int
     signal: np.ndarray
     first: int
@@ -49,6 +51,14 @@ class LoadedChunk(NamedTuple):
     num_samples: int
     is_last: bool
     name: str
+
+
+class RecordingEnd(NamedTuple):
+    """Follows a recording's last chunk: how many clips it has, and its length in samples."""
+
+    recording: int
+    num_clips: int
+    num_samples: int
 
 
 class Unreadable(NamedTuple):
@@ -103,14 +113,19 @@ def _refuse_links_and_folders(path: str) -> None:
         raise AudioError(f"{path} is a {kind}, not a file. Rename or remove it.")
 
 
+# What becomes of recordings: their chunks, and then how they end.
+Loaded = LoadedChunk | RecordingEnd | Unreadable
+
+
 class ChunkDataset(IterableDataset):
     """The chunks of recordings, in order; worker processes of a DataLoader share the recordings among them.
 
     Args:
         sources: The recordings, each anything that `load_audio` takes.
-        feature_extractor: What cuts them into chunks, and makes spectrograms of those.
-        crop: Brings every recording to one length first.
-        splits: Of the recordings, for a crop.
+        feature_extractor: Cuts them into chunks, of which it makes spectrograms.
+        crop: Brings them to one length first.
+        splits: Of the recordings, for `crop`.
+        windows: Where they are cut into windows: the length of a window, and from one to the next, in samples.
         as_waveforms: Leave the spectrograms to whoever takes the chunks.
     """
 
@@ -120,53 +135,71 @@ class ChunkDataset(IterableDataset):
         feature_extractor: FusionFeatureExtractor,
         crop: Crop | None,
         splits: Sequence[str | None] | None,
+        windows: tuple[int, int] | None = None,
         as_waveforms: bool = False,
     ):
         self.sources = sources
         self.feature_extractor = feature_extractor
         self.crop = crop
         self.splits = splits
+        self.windows = windows
         self.as_waveforms = as_waveforms
 
-    def __iter__(self) -> Iterator[LoadedChunk | Unreadable]:
+    def __iter__(self) -> Iterator[Loaded]:
         worker = get_worker_info()
         first, step = (0, 1) if worker is None else (worker.id, worker.num_workers)
         for index in range(first, len(self.sources), step):
             try:
-                yield from self._chunks(index)
+                yield from self._load(index)
             except (AudioError, OSError) as error:
                 yield Unreadable(index, error)
 
     def slice(self, start: int, stop: int) -> "ChunkDataset":
         """The dataset of some of the recordings, which count from 0 there."""
         splits = None if self.splits is None else self.splits[start:stop]
-        return ChunkDataset(self.sources[start:stop], self.feature_extractor, self.crop, splits, self.as_waveforms)
+        return ChunkDataset(
+            self.sources[start:stop], self.feature_extractor, self.crop, splits, self.windows, self.as_waveforms
+        )
 
-    def _chunks(self, index: int) -> Iterator[LoadedChunk]:
+    def _load(self, index: int) -> Iterator[LoadedChunk | RecordingEnd]:
         rate = self.feature_extractor.sampling_rate
         split = None if self.splits is None else self.splits[index]
         name, blocks = read_blocks(self.sources[index], rate, self.crop, split)
-        for number, chunk in enumerate(split_chunks(blocks, self.feature_extractor)):
-            signal = chunk.waveform
-            if not self.as_waveforms:
-                (signal,) = self.feature_extractor.spectrograms([signal])
-            yield LoadedChunk(
-                recording=index,
-                number=number,
-                signal=signal,
-                first=chunk.first,
-                stop=chunk.stop,
-                num_samples=chunk.num_samples,
-                is_last=chunk.is_last,
-                name=name,
-            )
+        num_clips = num_samples = 0
+        for start, clip in self._clips(blocks):
+            for number, chunk in enumerate(split_chunks(clip, self.feature_extractor)):
+                signal = chunk.waveform
+                if not self.as_waveforms:
+                    (signal,) = self.feature_extractor.spectrograms([signal])
+                num_samples = start + chunk.num_samples
+                yield LoadedChunk(
+                    recording=index,
+                    start=start,
+                    number=number,
+                    signal=signal,
+                    first=chunk.first,
+                    stop=chunk.stop,
+                    num_samples=chunk.num_samples,
+                    is_last=chunk.is_last,
+                    name=name,
+                )
+            num_clips += 1
+        yield RecordingEnd(index, num_clips, num_samples)
+
+    def _clips(self, blocks: Iterator[np.ndarray]) -> Iterator[tuple[int, Iterator[np.ndarray]]]:
+        """The recording, or its windows: where they begin, and their samples, block by block."""
+        if self.windows is None:
+            yield 0, blocks
+            return
+        for start, waveform in split_windows(blocks, *self.windows):
+            yield start, iter([waveform])
 
 
 class WorkerPool(Protocol):
     """What makes recordings ready for a model."""
 
-    def load(self, dataset: ChunkDataset) -> Iterator[LoadedChunk | Unreadable]:
-        """The chunks of a dataset; those of a recording come in order."""
+    def load(self, dataset: ChunkDataset) -> Iterator[Loaded]:
+        """The chunks of a dataset; those of a recording come in order, and then its end."""
 
 
 @dataclass(frozen=True)
@@ -179,8 +212,8 @@ class ProcessPool:
         if self.workers < 0:
             raise ValueError(f"workers has to be 0 or more, not {self.workers}.")
 
-    def load(self, dataset: ChunkDataset) -> Iterator[LoadedChunk | Unreadable]:
-        """The chunks of a dataset; those of a recording come in order.
+    def load(self, dataset: ChunkDataset) -> Iterator[Loaded]:
+        """The chunks of a dataset; those of a recording come in order, and then its end.
 
         Raises:
             HfGarError: A worker process died.

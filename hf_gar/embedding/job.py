@@ -1,9 +1,8 @@
-"""An embedding job: a source of recordings becomes a folder of Parquet, shard by shard."""
+"""A job: what a function makes of a source of recordings, as a folder of Parquet, shard by shard."""
 
-import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import Any
 
 import datasets
 
-from hf_gar.embedding.embedder import AudioEmbedder
 from hf_gar.embedding.job_folder import (
     JOB_FILE,
     LOCK_TIMEOUT_S,
@@ -21,7 +19,9 @@ from hf_gar.embedding.job_folder import (
     read_shard_info,
     shard_lock,
     shard_path,
+    task_of,
 )
+from hf_gar.embedding.map_function import MapFunction
 from hf_gar.embedding.shards import retry_failures, write_shard
 from hf_gar.embedding.sources import Source
 from hf_gar.errors import HfGarError
@@ -43,7 +43,7 @@ class Job:
 
     output: Path
     source: Source
-    embedder: AudioEmbedder
+    function: MapFunction
     num_shards: int
     strict: bool = False
 
@@ -64,7 +64,7 @@ class Job:
         on_loaded: Callable[[int], object] | None = None,
         comes_back: bool = False,
     ) -> ShardInfo | None:
-        """Embed a shard that is not there yet; with `retry_failed` also those recordings that failed before.
+        """Do a shard that is not there yet; with `retry_failed` also those recordings that failed before.
 
         A shard that is locked is left at once, so that runs which share a job do not wait for each other; a run that
         `comes_back` to it waits a moment, as somebody may only be looking whether it is locked.
@@ -73,7 +73,7 @@ class Job:
             What the shard holds; None where another process works on it.
 
         Raises:
-            HfGarError: The shard cannot be written, or, in a strict job, a recording cannot be embedded.
+            HfGarError: The shard cannot be written, or, in a strict job, a recording fails.
         """
         with shard_lock(self.output, shard, LOCK_TIMEOUT_S if comes_back else 0) as is_ours:
             if not is_ours:
@@ -83,11 +83,11 @@ class Job:
             info = read_shard_info(path)
             if info is None:
                 return write_shard(
-                    self._rows(shard), self.embedder, path, self.strict, on_loaded, self._first_row(shard)
+                    self._rows(shard), self.function, path, self.strict, on_loaded, self._first_row(shard)
                 )
             if retry_failed and info.failures:
                 return retry_failures(
-                    self._rows(shard), self.embedder, path, self.strict, on_loaded, self._first_row(shard)
+                    self._rows(shard), self.function, path, self.strict, on_loaded, self._first_row(shard)
                 )
             return info
 
@@ -103,7 +103,7 @@ class Job:
 
 
 def claim_job(
-    output: Path, source: Source, embedder: AudioEmbedder, num_shards: int | None = None, strict: bool = False
+    output: Path, source: Source, function: MapFunction, num_shards: int | None = None, strict: bool = False
 ) -> Job:
     """Make a new folder this job's, or resume the job that is there if it is the same.
 
@@ -112,15 +112,15 @@ def claim_job(
     """
     is_new = not (output / JOB_FILE).exists()
     if is_new and output.exists() and (not output.is_dir() or any(map(_is_foreign, output.iterdir()))):
-        raise HfGarError(f"{output} holds something else than an embedding job. Choose another `output`.")
+        raise HfGarError(f"{output} holds something else than a job. Choose another `output`.")
     if not is_new and num_shards is None:
         num_shards = read_description(output)["num_shards"]
-    description = _describe(source, embedder, _choose_shards(source, num_shards))
+    description = _describe(source, function, _choose_shards(source, num_shards))
     if is_new:
         write_new_file(output / JOB_FILE, json.dumps(description, indent=2) + "\n")
     # Also where it was written just now: another process may have been quicker.
     _require_same(output, read_description(output), description)
-    return Job(output, source, embedder, description["num_shards"], strict)
+    return Job(output, source, function, description["num_shards"], strict)
 
 
 def _is_foreign(path: Path) -> bool:
@@ -144,22 +144,10 @@ def _choose_shards(source: Source, num_shards: int | None) -> int:
     return min(num_shards, rows)
 
 
-def _describe(source: Source, embedder: AudioEmbedder, num_shards: int) -> dict[str, Any]:
+def _describe(source: Source, function: MapFunction, num_shards: int) -> dict[str, Any]:
     """What makes a job this one: another job in the same folder is refused."""
-    assert embedder.repository is not None
-    network = embedder.choose_backend().network
     return {
-        "model": embedder.repository.name,
-        "revision": embedder.repository.revision,
-        "weights_sha256": embedder.repository.weights_sha256,
-        "fusion_layers": embedder.config.layer_choice,
-        "max_length": embedder.feature_extractor.max_length,
-        "frames": embedder.with_frames,
-        "crop": embedder.crop and asdict(embedder.crop),
-        "backend": embedder.backend,
-        "dtype": embedder.dtype,
-        "network_sha256": None if network is None else network.digest,
-        "feature_extractor_sha256": hashlib.sha256(embedder.feature_extractor.to_json_string().encode()).hexdigest(),
+        **function.describe(),
         **source.describe(),
         "num_shards": num_shards,
         "versions": {library: version(library) for library in LIBRARIES},
@@ -167,6 +155,7 @@ def _describe(source: Source, embedder: AudioEmbedder, num_shards: int) -> dict[
 
 
 def _require_same(output: Path, there: dict[str, Any], now: dict[str, Any]) -> None:
+    there = {"task": task_of(there), **there}
     different = [key for key, value in now.items() if key not in NOT_PINNED and there.get(key) != value]
     if not different:
         return

@@ -1,4 +1,4 @@
-"""A job's folder on disk: its shards, their locks, what was embedded and what failed.
+"""A job's folder on disk: its shards, their locks, what is done and what failed.
 
 Nothing here needs PyTorch, so that `hf-gar status` answers at once.
 """
@@ -18,6 +18,8 @@ from hf_gar.errors import HfGarError
 from hf_gar.files import write_errors, write_whole_file
 
 JOB_FILE = "job.json"
+# What a job may do, by the command's name.
+EMBED = "embed"
 ERRORS_FILE = "errors.jsonl"
 LOCKS = ".locks"
 # What a job's description lacks that was begun when there was PyTorch alone.
@@ -30,7 +32,7 @@ LOCK_TIMEOUT_S = 0.3
 
 @dataclass(frozen=True)
 class Failure:
-    """A recording that could not be embedded: its row in the shard, its name, and the reason."""
+    """A recording that failed: its row in the shard, its name, and the reason."""
 
     row: int
     file: str
@@ -39,18 +41,26 @@ class Failure:
 
 @dataclass(frozen=True)
 class ShardInfo:
-    """What a finished shard holds."""
+    """What a finished shard holds: how many recordings are done, and which failed.
 
-    embedded: int
+    `row_counts` says how many rows there are about each of those that are done; None where there is one.
+    """
+
+    done: int
     failures: tuple[Failure, ...]
+    row_counts: tuple[int, ...] | None = None
 
 
 def read_shard_info(path: Path) -> ShardInfo | None:
-    """What a shard holds; None where there is no such file, or a damaged one, which has to be embedded again."""
+    """What a shard holds; None where there is no such file, or a damaged one, which has to be done again."""
     try:
         metadata = pq.read_metadata(path)
-        failures = json.loads(metadata.metadata[METADATA_KEY])["failures"]
-        return ShardInfo(metadata.num_rows, tuple(Failure(**failure) for failure in failures))
+        info = json.loads(metadata.metadata[METADATA_KEY])
+        failures = tuple(Failure(**failure) for failure in info["failures"])
+        row_counts = info.get("row_counts")
+        if row_counts is None:
+            return ShardInfo(metadata.num_rows, failures)
+        return ShardInfo(len(row_counts), failures, tuple(row_counts))
     except FileNotFoundError:
         return None
     except (pa.ArrowInvalid, KeyError, TypeError, ValueError, OSError):
@@ -59,7 +69,7 @@ def read_shard_info(path: Path) -> ShardInfo | None:
 
 @dataclass(frozen=True)
 class JobStatus:
-    """How far a job is: its shards by number, how many recordings were embedded, and which could not be."""
+    """How far a job is: its shards by number, how many recordings are done, and how many failed."""
 
     output: Path
     num_shards: int
@@ -67,7 +77,7 @@ class JobStatus:
     missing: tuple[int, ...]  # those that are damaged, or that another process is at, included
     damaged: tuple[int, ...]
     running: tuple[int, ...]
-    embedded: int
+    done: int
     failed: int
 
 
@@ -109,9 +119,14 @@ def read_description(output: Path) -> dict[str, Any]:
         description["num_shards"] = int(description["num_shards"])
         return {**BEFORE_BACKENDS, **description}
     except OSError as error:
-        raise HfGarError(f"{output} holds no embedding job: {error}. Make one with `hf-gar embed`.") from error
+        raise HfGarError(f"{output} holds no job: {error}. Make one with `hf-gar embed` or `hf-gar tag`.") from error
     except (ValueError, KeyError, TypeError) as error:
         raise HfGarError(f"{path} is damaged: {error!r}. Choose another `output`.") from error
+
+
+def task_of(description: dict[str, Any]) -> str:
+    """What a job does, by its `job.json`, in which jobs of earlier versions do not say that they embed."""
+    return description.get("task", EMBED)
 
 
 def read_status(output: str | Path, shards: Sequence[int] | None = None) -> JobStatus:
@@ -137,17 +152,22 @@ def read_status(output: str | Path, shards: Sequence[int] | None = None) -> JobS
         running=tuple(
             shard for shard in missing if (output / LOCKS / f"{shard}.lock").exists() and _is_locked(output, shard)
         ),
-        embedded=sum(info.embedded for info in finished.values()),
+        done=sum(info.done for info in finished.values()),
         failed=sum(len(info.failures) for info in finished.values()),
     )
 
 
 def finished_shards(output: Path) -> list[Path]:
-    """The files of a finished job's shards, in order.
+    """The files of the shards of a finished job that embedded its recordings, in order.
 
     Raises:
-        HfGarError: The folder holds no job, or one that is not finished.
+        HfGarError: The folder holds no such job, or one that is not finished.
     """
+    task = task_of(read_description(output))
+    if task != EMBED:
+        raise HfGarError(
+            f"{output} holds no embeddings: `hf-gar {task}` wrote it. Name a folder that `hf-gar embed` wrote."
+        )
     status = read_status(output)
     if status.missing:
         raise HfGarError(

@@ -1,8 +1,9 @@
 """Chunks of many recordings, passed through the model together with others of like length."""
 
 import math
-from collections import defaultdict
-from collections.abc import Mapping
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -23,36 +24,85 @@ WAITING_BATCHES = 8
 LENGTH_RATIO = 1.15
 
 
-class Embedding(NamedTuple):
-    """A recording's embedding, in float32: of the clip, (D,), and of its frames, (frame, D), where they were wanted.
+class ClipEmbedding(NamedTuple):
+    """The embedding of a clip, a recording or a window of it, in float32: (D,); or what a head made of it.
 
-    `frame_times` are the frames' centres, in seconds, (frame,).
+    `frames`, (frame, D), are those of its frames, where they were wanted. The clip is the `num_samples` samples of the
+    recording, which has a number, from `start` on; errors call it `name`.
     """
 
-    clip: np.ndarray
-    duration_s: float
+    recording: int
+    start: int
+    num_samples: int
+    name: str
+    embedding: np.ndarray
     frames: np.ndarray | None
-    frame_times: np.ndarray | None
 
 
 class _Piece(NamedTuple):
-    """What is kept of an embedded chunk: its summary, (k, D), and its frames where they are wanted, (frame, D)."""
+    """What is kept of an embedded chunk: its summary, (k, D), where the network is, and, in the host's memory, its
+    frames where they are wanted, (frame, D).
+    """
 
     summary: torch.Tensor
     num_frames: int
     frames: torch.Tensor | None
 
 
+@dataclass
+class _Clip:
+    """The embedded chunks of a clip, by their numbers; how many it has and how long it is, its last chunk says.
+
+    When all are there, so is its embedding, (D,), in the host's memory.
+    """
+
+    recording: int
+    start: int
+    name: str
+    pieces: dict[int, _Piece] = field(default_factory=dict)
+    num_pieces: int | None = None
+    num_samples: int = 0
+    embedding: torch.Tensor | None = None
+
+    def ordered_pieces(self) -> list[_Piece]:
+        return [self.pieces[number] for number in range(len(self.pieces))]
+
+    def result(self) -> ClipEmbedding:
+        assert self.embedding is not None
+        frames = [piece.frames for piece in self.ordered_pieces() if piece.frames is not None]
+        return ClipEmbedding(
+            recording=self.recording,
+            start=self.start,
+            num_samples=self.num_samples,
+            name=self.name,
+            embedding=self.embedding.numpy(),
+            frames=torch.cat(frames).numpy() if frames else None,
+        )
+
+
+class _Batch(NamedTuple):
+    """The clips that a batch completed; on a GPU, `done` is when all that they are made of is in the host's memory."""
+
+    clips: list[_Clip]
+    done: torch.cuda.Event | None
+
+    def take(self) -> list[ClipEmbedding]:
+        if self.done is not None:
+            self.done.synchronize()
+        return [clip.result() for clip in self.clips]
+
+
 class LengthBuckets:
     """Collects chunks of recordings, which have numbers, and embeds them batch by batch.
 
-    On a GPU, nothing here waits for it before the embeddings are merged: batches are prepared while it is at work.
+    On a GPU, a batch's results are taken when the next one has been launched, so that it has work while they are.
 
     Args:
         network: On its device, in evaluation mode.
         feature_extractor: The network's, which made the spectrograms, or makes them here of waveforms.
         batch_size: The most chunks at a time; by default as many as the memory is meant for.
         with_frames: Keep the frame embeddings.
+        head: Is applied to the clips' embeddings, (batch, D), on their device: clips then have its output.
     """
 
     def __init__(
@@ -61,8 +111,10 @@ class LengthBuckets:
         feature_extractor: FusionFeatureExtractor,
         batch_size: int | None = None,
         with_frames: bool = False,
+        head: Callable[[torch.Tensor], torch.Tensor] | None = None,
     ):
         self.network = network
+        self.head = head
         self.feature_extractor = feature_extractor
         self.batch_size = batch_size
         self.with_frames = with_frames
@@ -72,9 +124,21 @@ class LengthBuckets:
         self.frames_at_once = int(seconds * feature_extractor.sampling_rate / feature_extractor.hop_length)
         self._waiting: dict[int, list[LoadedChunk]] = defaultdict(list)  # by their class of lengths
         self._waiting_frames = 0
-        self._pieces: dict[int, dict[int, _Piece]] = defaultdict(dict)  # by recording, then by the chunk's number
+        self._clips: dict[tuple[int, int], _Clip] = {}  # by their recording and where they begin in it
+        self._batches: deque[_Batch] = deque()  # that were launched, but not taken yet
 
-    def add(self, chunk: LoadedChunk) -> None:
+    def embed(self, chunks: Iterable[LoadedChunk]) -> Iterator[ClipEmbedding]:
+        """Embed chunks, those of like length together; a clip's embedding comes as soon as all its chunks are there, on
+        a GPU when another batch was launched.
+        """
+        batches_ahead = 1 if self.network.device.type == "cuda" else 0
+        for chunk in chunks:
+            self._add(chunk)
+            yield from self._take_embedded(batches_ahead)
+        self._run()
+        yield from self._take_embedded()
+
+    def _add(self, chunk: LoadedChunk) -> None:
         """Take a chunk, and embed those of like length where they make a batch."""
         length = self._input_length(chunk)
         alike = self._waiting[self.length_class(length)]
@@ -85,12 +149,12 @@ class LengthBuckets:
         if self._waiting_frames > WAITING_BATCHES * self.frames_at_once:
             self._embed(max(self._waiting.values(), key=lambda others: sum(map(self._input_length, others))))
 
-    def run(self) -> None:
+    def _run(self) -> None:
         """Embed all the chunks that wait, the shortest first."""
         batch: list[LoadedChunk] = []
         for chunk in sorted(
             (chunk for alike in self._waiting.values() for chunk in alike),
-            key=lambda chunk: (len(chunk.signal), chunk.recording, chunk.number),
+            key=lambda chunk: (len(chunk.signal), chunk.recording, chunk.start, chunk.number),
         ):
             if self._is_full(batch, chunk):
                 self._embed(batch)
@@ -98,34 +162,26 @@ class LengthBuckets:
         self._embed(batch)
         self._waiting.clear()
 
-    def merge(self, num_samples: Mapping[int, int]) -> dict[int, Embedding]:
-        """The embeddings of recordings of so many samples each, by number, all of whose chunks are embedded."""
-        if self.network.device.type != "cpu":
-            torch.accelerator.synchronize(self.network.device)
-        by_count: dict[int, list[int]] = defaultdict(list)  # those of as many chunks are merged together
-        for recording in num_samples:
-            by_count[len(self._pieces[recording])].append(recording)
-        embeddings = {}
-        for alike in by_count.values():
-            pieces = [[chunks[number] for number in sorted(chunks)] for chunks in map(self._pieces.pop, alike)]
-            for recording, of_one, clip in zip(alike, pieces, self._merge_clips(pieces), strict=True):
-                frames = [piece.frames for piece in of_one if piece.frames is not None]
-                num_frames = sum(piece.num_frames for piece in of_one)
-                embeddings[recording] = Embedding(
-                    clip=clip,
-                    duration_s=num_samples[recording] / self.feature_extractor.sampling_rate,
-                    frames=torch.cat(frames).numpy() if frames else None,
-                    frame_times=self.feature_extractor.frame_times(num_frames) if frames else None,
-                )
-        return embeddings
+    def _take_embedded(self, batches_ahead: int = 0) -> Iterator[ClipEmbedding]:
+        """The clips that are embedded, but for those of the last batches, so many."""
+        while len(self._batches) > batches_ahead:
+            yield from self._batches.popleft().take()
 
-    def _merge_clips(self, pieces: list[list[_Piece]]) -> np.ndarray:
-        """The clip embeddings (recording, D) of recordings of one number of chunks."""
-        summaries = torch.stack([torch.stack([piece.summary for piece in of_one]) for of_one in pieces])
-        num_frames = torch.tensor([[piece.num_frames for piece in of_one] for of_one in pieces])
-        device = self.network.device
-        with torch.inference_mode():
-            return self.network.pooling.merge(summaries.to(device), num_frames.to(device)).float().cpu().numpy()
+    def _merge(self, clips: Sequence[_Clip]) -> None:
+        """Make the embeddings of clips, all of whose chunks are embedded."""
+        by_count: dict[int, list[_Clip]] = defaultdict(list)  # those of as many chunks are merged together
+        for clip in clips:
+            by_count[len(clip.pieces)].append(clip)
+        for alike in by_count.values():
+            pieces = [clip.ordered_pieces() for clip in alike]
+            num_frames = torch.tensor([[piece.num_frames for piece in of_one] for of_one in pieces])
+            with torch.inference_mode():
+                summaries = torch.stack([torch.stack([piece.summary for piece in of_one]) for of_one in pieces])
+                merged = self.network.pooling.merge(summaries, to_device(num_frames, summaries.device))
+                outputs = merged.float() if self.head is None else self.head(merged.float()).float()
+                embeddings = _to_host(outputs)
+            for clip, embedding in zip(alike, embeddings, strict=True):
+                clip.embedding = embedding
 
     def length_class(self, length: int) -> int:
         """Inputs of one class may be in a batch, which a network that is not safe under padding runs by length."""
@@ -166,15 +222,24 @@ class LengthBuckets:
                 self._waiting_frames += sum(map(self._input_length, part))
                 self._embed(part)
             return
+        complete = []
         for chunk, piece in zip(chunks, pieces, strict=True):
-            self._pieces[chunk.recording][chunk.number] = piece
+            key = chunk.recording, chunk.start
+            clip = self._clips.setdefault(key, _Clip(*key, chunk.name))
+            clip.pieces[chunk.number] = piece
+            if chunk.is_last:
+                clip.num_pieces, clip.num_samples = chunk.number + 1, chunk.num_samples
+            if len(clip.pieces) == clip.num_pieces:
+                complete.append(self._clips.pop(key))
+        self._merge(complete)
+        self._batches.append(_Batch(complete, _mark(self.network.device)))
 
     def _forward(self, chunks: list[LoadedChunk]) -> list[_Piece]:
         with torch.inference_mode():
             outputs = self.network(**self._inputs(chunks))
             frames = outputs.last_hidden_state
             own_frames = span_mask([(chunk.first, chunk.stop) for chunk in chunks], frames)
-            summaries = _to_host(self.network.pooling.summarize(frames, outputs.pooler_output, own_frames))
+            summaries = self.network.pooling.summarize(frames, outputs.pooler_output, own_frames)
             kept = _to_host(frames.float()) if self.with_frames else None
         return [
             _Piece(
@@ -200,3 +265,12 @@ class LengthBuckets:
 def _to_host(tensor: torch.Tensor) -> torch.Tensor:
     """A copy in the host's memory; of a GPU's tensor, one that is there when the GPU has done all before it."""
     return tensor.to("cpu", non_blocking=tensor.is_cuda)
+
+
+def _mark(device: torch.device) -> torch.cuda.Event | None:
+    """When a GPU has done all that it was given so far; None for other devices, which are waited for in any case."""
+    if device.type != "cuda":
+        return None
+    done = torch.cuda.Event()
+    done.record(torch.cuda.current_stream(device))
+    return done

@@ -11,7 +11,7 @@ import torch
 from datasets.utils import tqdm
 
 from hf_gar.embedding.decoding import ProcessPool, share_decoders
-from hf_gar.embedding.embedder import parse_device
+from hf_gar.embedding.devices import parse_device
 from hf_gar.embedding.job import Job
 from hf_gar.errors import HfGarError
 
@@ -46,14 +46,14 @@ class LocalEngine:
         return (self.devices or available_devices())[0]
 
     def run(self, job: Job, shards: Sequence[int], retry_failed: bool) -> None:
-        """Embed shards of a job, on several devices in several processes.
+        """Do shards of a job, on several devices in several processes.
 
         Raises:
-            HfGarError: A shard cannot be embedded.
+            HfGarError: A shard fails.
         """
         devices = self.devices or available_devices()
         workers = share_decoders(os.cpu_count() or 1, len(devices)) if self.workers is None else self.workers
-        job = replace(job, embedder=job.embedder.replaced(pool=ProcessPool(workers)))
+        job = replace(job, function=job.function.replaced(pool=ProcessPool(workers)))
         if len(devices) == 1:
             _run_shards(job, shards, devices[0], 0, retry_failed)
         else:
@@ -96,9 +96,9 @@ def _run_shards_in_process(*arguments: Any) -> None:
 def _run_shards(
     job: Job, shards: Sequence[int], device: str, position: int, retry_failed: bool, others: Sequence[int] = ()
 ) -> None:
-    job = replace(job, embedder=job.embedder.replaced(device=device))
+    job = replace(job, function=job.function.replaced(device=device))
     total = None if job.recordings_in_shard is None else len(shards) * job.recordings_in_shard
-    with tqdm(total=total, desc=f"Embedding on {device}", unit=" recordings", position=position) as bar:
+    with tqdm(total=total, desc=f"{job.function.activity} on {device}", unit=" recordings", position=position) as bar:
         busy = [shard for shard in shards if job.run_shard(shard, retry_failed, bar.update) is None]
         for shard in busy:
             job.run_shard(shard, retry_failed, bar.update, comes_back=True)

@@ -17,7 +17,7 @@ from hf_gar.hub.load import Repository, find_repository
 from hf_gar.models import FusionFeatureExtractor
 from hf_gar.models.audio_loading import AudioError
 from hf_gar.models.chunks import split_chunks
-from hf_gar.tiny import RECORDINGS, TINY
+from hf_gar.tiny import RECORDINGS
 
 # Of a source, so many recordings at most, which are spread over it.
 MAX_RECORDINGS = 192
@@ -57,8 +57,8 @@ def optimize_repository(
     """
     require_exporters(backend, dtype)
     found = find_repository(repository)
-    if found.revision is not None or found.name == TINY:
-        how = f"cp -r {found.folder} DIR" if found.name == TINY else f"hf download {found.name} --local-dir DIR"
+    if not found.is_own_folder:
+        how = f"cp -r {found.folder} DIR" if found.revision is None else f"hf download {found.name} --local-dir DIR"
         raise HfGarError(f"{found.name} is no folder of yours, which networks could be put into: {how}, and name DIR.")
     extractor = found.load_feature_extractor()
     extractor.match(found.load_config(**config))

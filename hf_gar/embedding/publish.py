@@ -1,5 +1,6 @@
-"""Publish a job's embeddings as a dataset on the Hub."""
+"""A job's embeddings as a dataset on the Hub: published, and fetched again."""
 
+import json
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,16 @@ from huggingface_hub import (
     HfApi,
 )
 
-from hf_gar.embedding.job_folder import METADATA_KEY, finished_shards, read_description
+from hf_gar.checkpoints.download import fetch_from_hub
+from hf_gar.embedding.job_folder import JOB_FILE, METADATA_KEY, finished_shards, read_description
 from hf_gar.embedding.shards import ROWS_AT_ONCE, open_writer
 from hf_gar.errors import HfGarError
 from hf_gar.hub.card import render_template
 from hf_gar.hub_errors import hub_errors
 
 TEMPLATE = "embeddings-dataset.md"
+FOLDER = "data"  # of the dataset: the job's
+PRIVATE = ("source", "recording_names_sha256")  # of job.json: where the recordings were, by what names
 
 
 def push_dataset(
@@ -32,10 +36,10 @@ def push_dataset(
     license_id: str | None = None,
     token: str | None = None,
 ) -> str:
-    """Upload a finished job's shards with a dataset card, as one commit; the dataset is made where needed.
+    """Upload a finished job with a dataset card, as one commit; the dataset is made where needed.
 
-    What failed, and where the model and the recordings were on this machine, is not published: of absolute paths in the
-    column "file_name" only the names are.
+    `fetch_job` makes a job's folder of it again. What failed, and where the model and the recordings were on this
+    machine, is not published: of absolute paths in the column "file_name" only the names are.
 
     Args:
         folder: The job's folder.
@@ -53,20 +57,21 @@ def push_dataset(
     folder = Path(folder)
     paths = finished_shards(folder)
     num_rows = sum(pq.read_metadata(path).num_rows for path in paths)
-    card = _card(repo_id, read_description(folder), num_rows, pq.read_schema(paths[0]).names, license_id)
+    described = _publishable_description(read_description(folder))
+    card = _card(repo_id, described, num_rows, pq.read_schema(paths[0]).names, license_id)
     with hub_errors(repo_id):
         api = HfApi(token=token)
         api.create_repo(repo_id, repo_type="dataset", private=private, exist_ok=True)
         there = api.list_repo_files(repo_id, repo_type="dataset")
-        new = {f"data/{path.name}": path for path in paths}
-        others = [
-            name for name in there if name not in (".gitattributes", "README.md") and not name.startswith("data/part-")
-        ]
+        new = {f"{FOLDER}/{path.name}": path for path in paths}
+        own, shards = {".gitattributes", "README.md", f"{FOLDER}/{JOB_FILE}"}, f"{FOLDER}/part-"
+        others = [name for name in there if name not in own and not name.startswith(shards)]
         if others:
             raise HfGarError(f"{repo_id} holds something else ({', '.join(others[:5])}). Choose another `repo_id`.")
         operations: list[CommitOperation] = [
             CommitOperationAdd("README.md", card.content.encode()),
-            *(CommitOperationDelete(name) for name in there if name.startswith("data/part-") and name not in new),
+            CommitOperationAdd(f"{FOLDER}/{JOB_FILE}", (json.dumps(described, indent=2) + "\n").encode()),
+            *(CommitOperationDelete(name) for name in there if name.startswith(shards) and name not in new),
         ]
         with tempfile.TemporaryDirectory() as temporary:
             for name, path in new.items():
@@ -81,12 +86,34 @@ def push_dataset(
     return str(commit.repo_url)
 
 
+def fetch_job(repo_id: str, files: str = "*") -> Path:
+    """The local folder of a job that `push_dataset` published, of which all `files` (a pattern) are fetched.
+
+    Raises:
+        HfGarError: There is no such dataset, it is none of a job, or the Hub cannot be reached.
+    """
+    folder = fetch_from_hub(repo_id, [f"{FOLDER}/{files}"], repo_type="dataset") / FOLDER
+    if not (folder / JOB_FILE).exists():
+        raise HfGarError(
+            f"{repo_id} is no job's dataset: it has no {FOLDER}/{JOB_FILE}. Make it with `hf-gar push-dataset`."
+        )
+    return folder
+
+
+def _publishable_description(description: dict[str, Any]) -> dict[str, Any]:
+    """What of `job.json` is published: of a model in a folder here, its name alone."""
+    kept = {key: value for key, value in description.items() if key not in PRIVATE}
+    model = Path(description["model"])
+    return {**kept, "model": model.name if model.is_absolute() or model.exists() else description["model"]}
+
+
 def _publishable(shard: Path, copy: Path) -> Path:
     """A copy of a shard without what failed in it and without absolute paths."""
     with pq.ParquetFile(shard) as file:
         kept = {key: value for key, value in (file.schema_arrow.metadata or {}).items() if key != METADATA_KEY}
         schema = file.schema_arrow.with_metadata(kept)
         with open_writer(copy, schema) as writer:
+            writer.add_key_value_metadata({METADATA_KEY.decode(): json.dumps({"failures": []})})
             for batch in file.iter_batches(ROWS_AT_ONCE):
                 table = pa.Table.from_batches([batch])
                 if "file_name" in table.column_names:
@@ -110,7 +137,7 @@ def _card(
     )
     text = render_template(
         TEMPLATE,
-        model=Path(description["model"]).name if Path(description["model"]).exists() else description["model"],
+        model=description["model"],
         card_data=data.to_yaml(),
         repo_id=repo_id,
         job=description,

@@ -8,7 +8,8 @@ from typing import Any
 
 from datasets.utils import tqdm
 
-from hf_gar.embedding.decoding import ChunkDataset, LoadedChunk, Unreadable, give_way, share_decoders
+from hf_gar.backends.description import TORCH
+from hf_gar.embedding.decoding import ChunkDataset, Loaded, give_way, share_decoders
 from hf_gar.embedding.job import Job
 from hf_gar.embedding.local_engine import available_devices
 from hf_gar.errors import HfGarError
@@ -48,10 +49,10 @@ class RayEngine:
         return "cpu" if self.gpus_per_model == 0 else available_devices()[0]
 
     def run(self, job: Job, shards: Sequence[int], retry_failed: bool) -> None:
-        """Embed shards of a job.
+        """Do shards of a job.
 
         Raises:
-            HfGarError: The cluster cannot be reached or is too small, or a shard cannot be embedded.
+            HfGarError: The cluster cannot be reached or is too small, or a shard fails.
         """
         is_ours = not ray.is_initialized()
         if is_ours:
@@ -88,7 +89,7 @@ def _run(job: Job, shards: Sequence[int], count: int, gpus: float, decoders: int
         worker = worker_class.remote()
         running[worker.is_ready.remote()] = worker, None
     left = len(shards)
-    with tqdm(total=left, desc=f"Embedding on {count} Ray workers", unit=" shards") as bar:
+    with tqdm(total=left, desc=f"{job.function.activity} on {count} Ray workers", unit=" shards") as bar:
         while left:
             (reference,), _ = ray.wait(list(running), num_returns=1)
             worker, shard = running.pop(reference)
@@ -97,9 +98,7 @@ def _run(job: Job, shards: Sequence[int], count: int, gpus: float, decoders: int
             except ray.exceptions.RayTaskError as error:
                 raise HfGarError(str(error.cause)) from error
             except ray.exceptions.RayError as error:
-                raise HfGarError(
-                    f"Ray could not embed a shard: {error}\nRun the same command again to resume."
-                ) from error
+                raise HfGarError(f"Ray could not do a shard: {error}\nRun the same command again to resume.") from error
             if shard is not None and not is_done and shard not in busy:
                 busy.add(shard)
                 waiting.append(shard)
@@ -130,8 +129,8 @@ class _Worker:
     def run_shard(self, job: Job, shard: int, decoders: int, retry_failed: bool, comes_back: bool) -> bool:
         """Whether the shard is done; if not, another run works on it."""
         if self.job is None:  # the model and the decoders are started with the first shard, and kept
-            device = "cuda" if ray.get_gpu_ids() else "cpu"
-            self.job = replace(job, embedder=job.embedder.replaced(device=device, pool=_Decoders(decoders)))
+            device = "cuda" if ray.get_gpu_ids() and job.function.backend == TORCH else "cpu"
+            self.job = replace(job, function=job.function.replaced(device=device, pool=_Decoders(decoders)))
         return self.job.run_shard(shard, retry_failed, comes_back=comes_back) is not None
 
 
@@ -144,7 +143,7 @@ class _Decoders:
         options = {"num_cpus": 0, "max_restarts": RETRIES, "max_task_retries": RETRIES, "scheduling_strategy": "SPREAD"}
         self.actors = [ray.remote(**options)(_Decoder).remote() for _ in range(count)]
 
-    def load(self, dataset: ChunkDataset) -> Iterator[LoadedChunk | Unreadable]:
+    def load(self, dataset: ChunkDataset) -> Iterator[Loaded]:
         """The chunks of a dataset, in order; each actor is a bounded number ahead."""
         recordings = len(dataset.sources)
         at_once = max(1, min(RECORDINGS_AT_ONCE, -(-recordings // len(self.actors))))
@@ -169,7 +168,7 @@ class _Decoder:
     def __init__(self) -> None:
         give_way()
 
-    def load(self, dataset: ChunkDataset) -> Iterator[list[LoadedChunk | Unreadable]]:
+    def load(self, dataset: ChunkDataset) -> Iterator[list[Loaded]]:
         """Its chunks, some at a time."""
         chunks = iter(dataset)
         while some := list(islice(chunks, CHUNKS_AT_ONCE)):

@@ -5,9 +5,17 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+from hf_gar.checkpoints.download import REPOSITORY_NAME
 from hf_gar.embedding.file_names import AUDIO_SUFFIXES, unescape
 from hf_gar.embedding.results import JobResults
 from hf_gar.embedding.tables import PATH_COLUMNS, READERS
+from hf_gar.errors import HfGarError
+from hf_gar.hub_errors import hub_errors
+
+HUB_DATASETS = "hf://datasets/"
 
 
 def find_recordings(job: JobResults, audio_root: str | Path | None = None) -> list[Path | None]:
@@ -31,6 +39,44 @@ def find_recordings(job: JobResults, audio_root: str | Path | None = None) -> li
     else:  # a dataset in memory: only absolute paths mean something
         found = [name if name and name.is_absolute() else None for name in names]
     return [path if path and os.path.isfile(path) else None for path in found]  # noqa: PTH113 - any text is a path
+
+
+def fetch_recordings(job: JobResults, address: str) -> list[Path | None]:
+    """The path of each row's recording, fetched from a dataset on the Hub; None where it is no file there.
+
+    Args:
+        job: Some rows of a job.
+        address: hf://datasets/ORG/NAME, or a folder in it.
+
+    Raises:
+        HfGarError: There is no such dataset, or the Hub cannot be reached.
+    """
+    repo_id, folder = split_hub_address(address)
+    found: list[Path | None] = []
+    with hub_errors(repo_id):
+        for path in _recording_names(job):
+            is_inside = path is not None and not path.is_absolute() and ".." not in path.parts
+            try:
+                inside = Path(folder, path).as_posix() if path and is_inside else None
+                found.append(Path(hf_hub_download(repo_id, inside, repo_type="dataset")) if inside else None)
+            except LocalEntryNotFoundError:  # the Hub could not be reached
+                raise
+            except EntryNotFoundError:
+                found.append(None)
+    return found
+
+
+def split_hub_address(address: str) -> tuple[str, str]:
+    """The name of the dataset in hf://datasets/ORG/NAME/FOLDER, and the folder, empty where there is none.
+
+    Raises:
+        HfGarError: It is no such address.
+    """
+    organisation, name, folder = [*address.removeprefix(HUB_DATASETS).split("/", 2), "", ""][:3]
+    repo_id = f"{organisation}/{name}"
+    if not address.startswith(HUB_DATASETS) or not REPOSITORY_NAME.fullmatch(repo_id):
+        raise HfGarError(f"{address!r} is no dataset on the Hub. Write {HUB_DATASETS}ORG/NAME (`audio_root`).")
+    return repo_id, folder
 
 
 def _recording_names(job: JobResults) -> list[Path | None]:

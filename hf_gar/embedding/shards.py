@@ -1,4 +1,4 @@
-"""A shard of an embedding job: one Parquet file, which appears whole or not at all and knows what failed in it."""
+"""A shard of a job: one Parquet file, which appears whole or not at all and knows what failed in it."""
 
 import itertools
 import json
@@ -15,15 +15,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from hf_gar.embedding.dataset import TEXT
-from hf_gar.embedding.embedder import AudioEmbedder
 from hf_gar.embedding.job_folder import METADATA_KEY, Failure, ShardInfo, read_shard_info
+from hf_gar.embedding.map_function import MapFunction
 from hf_gar.embedding.tables import FILE_NAME
 from hf_gar.embedding.tars import KEY
 from hf_gar.errors import HfGarError
 from hf_gar.files import replace_when_whole
 from hf_gar.hub_errors import TRANSPORT_ERROR
 
-# Recordings that are embedded and then written together: they, and no more, are in memory.
+# Recordings that are processed and then written together: they, and no more, are in memory.
 ROWS_AT_ONCE = 1024
 ROWS_AT_ONCE_WITH_FRAMES = 16
 # Where the rows hold the recordings themselves, not their paths.
@@ -32,73 +32,76 @@ ROWS_WITH_BYTES_AT_ONCE = 64
 NAME_COLUMNS = (FILE_NAME, KEY)
 # The columns of floats.
 ARRAY_COLUMNS = ("embedding", "frame_embeddings", "frame_times")
-# Columns that are not stored: each recording's row in the shard, its name, and why it could not be embedded.
+# Columns that are not stored: each recording's row in the shard, its name, and why it failed.
 ROW, NAME, REASON = "__hf_gar_row__", "__hf_gar_name__", "__hf_gar_reason__"
 
 
 def write_shard(
     rows: datasets.Dataset | datasets.IterableDataset,
-    embedder: AudioEmbedder,
+    function: MapFunction,
     path: Path,
     strict: bool = False,
     on_loaded: Callable[[int], object] | None = None,
     first_row: int | None = None,
 ) -> ShardInfo:
-    """Embed recordings into a shard.
+    """Write what a function makes of recordings into a shard.
 
     Args:
         rows: The shard's piece of the source.
-        embedder: Records errors.
+        function: Records errors.
         path: The Parquet file.
-        strict: Raise at the first recording that cannot be embedded.
+        strict: Raise at the first recording that fails.
         on_loaded: Called with the number of recordings that were read since the last call.
         first_row: The number, from 0, that the shard's first row has in the source; None where it is not known.
 
     Raises:
-        HfGarError: The file cannot be written, or, where `strict`, a recording cannot be embedded.
+        HfGarError: The file cannot be written, or, where `strict`, a recording fails.
     """
-    schema = _schema(rows.features, embedder)
+    schema = function.job_features(rows.features).arrow_schema
     failures: list[Failure] = []
-    embedded = 0
+    row_counts: list[int] = []
     with replace_when_whole(path) as temporary, open_writer(temporary, schema) as writer:
-        for table in _embedded_tables(rows, embedder, itertools.count(), first_row, on_loaded):
+        for table in _mapped_tables(rows, function, itertools.count(), first_row, on_loaded):
             failures += _failures(table, strict)
-            good = _good(table, schema)
-            writer.write_table(good)
-            embedded += len(good)
-        _write_metadata(writer, failures)
-    return ShardInfo(embedded, tuple(failures))
+            stored, counts = _stored_rows(table, function, schema, path.parent)
+            writer.write_table(stored)
+            row_counts += counts.tolist()
+        return _write_info(writer, failures, row_counts)
 
 
 def retry_failures(
     rows: datasets.Dataset | datasets.IterableDataset,
-    embedder: AudioEmbedder,
+    function: MapFunction,
     path: Path,
     strict: bool = False,
     on_loaded: Callable[[int], object] | None = None,
     first_row: int | None = None,
 ) -> ShardInfo:
-    """Embed the recordings of a shard again that could not be embedded, and write it anew with those that now can.
+    """Process the recordings of a shard again that failed, and write it anew with those that no longer do.
 
     The arguments are those of `write_shard`.
 
     Raises:
-        HfGarError: The file cannot be read or written, or, where `strict`, a recording cannot be embedded.
+        HfGarError: The file cannot be read or written, or, where `strict`, a recording fails.
     """
     info = read_shard_info(path)
     if info is None:
         raise HfGarError(f"{path} is not there, or damaged: there is nothing to retry. Run the job again.")
-    schema = _schema(rows.features, embedder)
+    schema = function.job_features(rows.features).arrow_schema
     failed = sorted(failure.row for failure in info.failures)
     again = rows.select(failed) if isinstance(rows, datasets.Dataset) else _select_streamed(rows, failed)
-    tables = list(_embedded_tables(again, embedder, failed, first_row, on_loaded))
+    tables = list(_mapped_tables(again, function, failed, first_row, on_loaded))
     retried = pa.concat_tables(tables) if tables else None
     if retried is None or len(retried) != len(failed):
         raise HfGarError(f"The source has fewer recordings than when {path} was written. Choose another `output`.")
     failures = _failures(retried, strict)
-    good = _good(retried, schema)
-    new_rows = np.setdiff1d(failed, [failure.row for failure in failures])
-    old_rows = np.setdiff1d(np.arange(info.embedded + len(failed)), failed)
+    new, new_counts = _stored_rows(retried, function, schema, path.parent)
+    new_done = np.setdiff1d(failed, [failure.row for failure in failures])
+    old_done = np.setdiff1d(np.arange(info.done + len(failed)), failed)
+    old_counts = np.ones(info.done, np.int64) if info.row_counts is None else np.array(info.row_counts, np.int64)
+    # Of each stored row, which of the shard's recordings it is about.
+    new_rows, old_rows = np.repeat(new_done, new_counts), np.repeat(old_done, old_counts)
+    counts = np.concatenate([old_counts, new_counts])[np.argsort(np.concatenate([old_done, new_done]))]
     with replace_when_whole(path) as temporary, open_writer(temporary, schema) as writer:
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches(ROWS_AT_ONCE):
@@ -106,12 +109,12 @@ def retry_failures(
                 numbers, old_rows = old_rows[: len(old)], old_rows[len(old) :]
                 # The new rows up to the next old one; after the last, all that are left.
                 before = np.searchsorted(new_rows, old_rows[0]) if len(old_rows) else len(new_rows)
-                both = pa.concat_tables([old, good.slice(0, before)])
-                writer.write_table(both.take(np.argsort(np.concatenate([numbers, new_rows[:before]]))))
-                good, new_rows = good.slice(before), new_rows[before:]
-        writer.write_table(good)
-        _write_metadata(writer, failures)
-    return ShardInfo(info.embedded + len(failed) - len(failures), tuple(failures))
+                both = pa.concat_tables([old, new.slice(0, before)])
+                order = np.argsort(np.concatenate([numbers, new_rows[:before]]), kind="stable")
+                writer.write_table(both.take(order))
+                new, new_rows = new.slice(before), new_rows[before:]
+        writer.write_table(new)
+        return _write_info(writer, failures, counts.tolist())
 
 
 def _select_streamed(rows: datasets.IterableDataset, wanted: list[int]) -> datasets.IterableDataset:
@@ -119,31 +122,22 @@ def _select_streamed(rows: datasets.IterableDataset, wanted: list[int]) -> datas
     return rows.filter(lambda _, row: row in keep, with_indices=True)
 
 
-def _schema(features: datasets.Features, embedder: AudioEmbedder) -> pa.Schema:
-    """The columns of a shard: the source's without the audio, or else the recordings' names; what the embedder adds."""
-    named = {} if len(features) > 1 else {FILE_NAME: datasets.Value("string")}
-    added = embedder.output_features(features)
-    return datasets.Features(
-        {**named, **{name: feature for name, feature in added.items() if name != "error"}}
-    ).arrow_schema
-
-
-def _embedded_tables(
+def _mapped_tables(
     rows: datasets.Dataset | datasets.IterableDataset,
-    embedder: AudioEmbedder,
+    function: MapFunction,
     numbers: Iterable[int],
     first_row: int | None,
     on_loaded: Callable[[int], object] | None,
 ) -> Iterator[pa.Table]:
-    """The rows without their recordings, with what the embedder adds; `numbers` are the rows' in the shard."""
-    at_once = ROWS_AT_ONCE_WITH_FRAMES if embedder.with_frames else ROWS_AT_ONCE
-    if rows.features[embedder.audio_column] not in TEXT:
+    """The rows without their recordings, with what the function adds; `numbers` are the rows' in the shard."""
+    at_once = ROWS_AT_ONCE_WITH_FRAMES if function.with_frames else ROWS_AT_ONCE
+    if rows.features[function.audio_column] not in TEXT:
         at_once = min(at_once, ROWS_WITH_BYTES_AT_ONCE)
     numbers = iter(numbers)
     try:
         for table in _tables(rows, at_once):
-            embedded = _embed_table(table, embedder, on_loaded)
-            yield _with_names(embedded, list(itertools.islice(numbers, len(table))), first_row)
+            mapped = _map_table(table, function, on_loaded)
+            yield _with_names(mapped, list(itertools.islice(numbers, len(table))), first_row)
     except (OSError, TRANSPORT_ERROR, tarfile.TarError) as error:
         # A recording's own errors are recorded: this is the source's, its files' or the network's.
         raise HfGarError(f"The source could not be read: {error}\nFix it, and run the command again.") from error
@@ -159,13 +153,13 @@ def _tables(rows: datasets.Dataset | datasets.IterableDataset, at_once: int) -> 
         yield pa.table(batch, schema=schema)
 
 
-def _embed_table(table: pa.Table, embedder: AudioEmbedder, on_loaded: Callable[[int], object] | None) -> pa.Table:
-    batch = table.select([name for name in (embedder.audio_column, "split") if name in table.column_names]).to_pydict()
-    added = embedder(batch, on_loaded=on_loaded)
-    types = embedder.output_features(datasets.Features()).arrow_schema
+def _map_table(table: pa.Table, function: MapFunction, on_loaded: Callable[[int], object] | None) -> pa.Table:
+    batch = table.select([name for name in (function.audio_column, "split") if name in table.column_names]).to_pydict()
+    added = function(batch, on_loaded=on_loaded)
+    types = function.output_features(datasets.Features()).arrow_schema
     named_by = next((name for name in NAME_COLUMNS if name in table.column_names), None)
-    names = map(_path, batch[embedder.audio_column]) if named_by is None else table[named_by].to_pylist()
-    table = table.drop_columns([embedder.audio_column])
+    names = map(_path, batch[function.audio_column]) if named_by is None else table[named_by].to_pylist()
+    table = table.drop_columns([function.audio_column])
     for name, values in added.items():
         # Arrow takes arrays of one dimension: frames are lists of those.
         rows = [list(value) if isinstance(value, np.ndarray) and value.ndim == 2 else value for value in values]
@@ -198,9 +192,15 @@ def _failures(table: pa.Table, strict: bool) -> list[Failure]:
     return failures
 
 
-def _good(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """What is stored: the columns of a shard, of the recordings that could be embedded."""
-    return table.filter(pc.is_null(table[REASON])).select(schema.names).cast(schema)
+def _stored_rows(
+    table: pa.Table, function: MapFunction, schema: pa.Schema, folder: Path
+) -> tuple[pa.Table, np.ndarray]:
+    """The rows of a shard about the recordings of a table that did not fail, and how many there are about each."""
+    good = table.filter(pc.is_null(table[REASON]))
+    names = good[NAME].to_pylist()
+    function.write_files(good, names, folder)
+    rows, recordings = function.job_rows(good, names)
+    return rows.select(schema.names).cast(schema), np.bincount(recordings, minlength=len(good))
 
 
 def open_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
@@ -209,9 +209,16 @@ def open_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
     return pq.ParquetWriter(path, schema, use_dictionary=repeating)
 
 
-def _write_metadata(writer: pq.ParquetWriter, failures: list[Failure]) -> None:
-    metadata = {"failures": [asdict(failure) for failure in failures]}
+def _write_info(writer: pq.ParquetWriter, failures: list[Failure], row_counts: list[int]) -> ShardInfo:
+    """Write into a shard what failed, and how many rows there are about each of the other recordings; not where that is
+    one.
+    """
+    metadata: dict[str, Any] = {"failures": [asdict(failure) for failure in failures]}
+    has_one_each = all(count == 1 for count in row_counts)
+    if not has_one_each:
+        metadata["row_counts"] = row_counts
     writer.add_key_value_metadata({METADATA_KEY.decode(): json.dumps(metadata, ensure_ascii=False)})
+    return ShardInfo(len(row_counts), tuple(failures), None if has_one_each else tuple(row_counts))
 
 
 def _path(source: Any) -> str | None:

@@ -1,4 +1,4 @@
-"""What can be embedded: folders, lists of files, tables with a path column, tar files, and datasets."""
+"""What jobs take: folders, lists of files, tables with a path column, tar files, and datasets."""
 
 import errno
 import hashlib
@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeAlias
 
 import datasets
 import pyarrow as pa
@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HFValidationError
 
-from hf_gar.embedding.dataset import ADDED_COLUMNS, TEXT, find_audio_column, undecoded
+from hf_gar.embedding.dataset import TEXT, find_audio_column, undecoded
 from hf_gar.embedding.file_names import AUDIO_SUFFIXES, escape
 from hf_gar.embedding.folders import open_audiofolder, open_folder
 from hf_gar.embedding.tables import (
@@ -41,7 +41,7 @@ ROWS_READ = 10_000
 
 @dataclass(frozen=True)
 class Source:
-    """What is to be embedded.
+    """Recordings for a job.
 
     Args:
         dataset: Its rows; a streamed one is an `IterableDataset`.
@@ -92,7 +92,7 @@ def open_source(
     audiofolder: bool = False,
     limit: int | None = None,
 ) -> Source:
-    """Open what is to be embedded.
+    """Open the recordings of a job.
 
     Args:
         source: One folder of recordings (with a `metadata.csv` or not), one CSV, Parquet or JSON Lines table, any
@@ -138,13 +138,21 @@ def open_source(
     name = ", ".join(opened.names or ["The dataset"])
     if opened.num_rows == 0:
         raise HfGarError(f"{name} has no rows.")
-    added = ADDED_COLUMNS & set(opened.dataset.column_names)
-    if added:
-        raise HfGarError(f"The source already has a column {', '.join(sorted(added))}. Rename or remove it first.")
     _require_recordings(opened.dataset.features[opened.audio_column], opened.audio_column, name)
     dataset = undecoded(opened.dataset, opened.audio_column)
     dataset = dataset if limit is None else _first(dataset, limit)
     return replace(opened, dataset=dataset, options={**opened.options, "limit": limit})
+
+
+# What stands for a source where it need not be open: the path of one, several, or a dataset.
+AnySource: TypeAlias = str | Path | Sequence[str | Path] | datasets.Dataset | datasets.IterableDataset | Source
+
+
+def as_source(source: AnySource) -> Source:
+    """A source that is open already, or what `open_source` makes of it."""
+    if isinstance(source, Source):
+        return source
+    return open_source([source] if isinstance(source, str | Path) else source)
 
 
 def read_file_list(stream: BinaryIO) -> list[str]:

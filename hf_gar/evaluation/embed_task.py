@@ -1,7 +1,8 @@
 """Embed a task's recordings once, as a job that is kept."""
 
 import sys
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from hf_gar.embedding.embedder import AudioEmbedder
 from hf_gar.embedding.job_folder import ERRORS_FILE
 from hf_gar.embedding.local_engine import LocalEngine
 from hf_gar.embedding.normalization import measure_normalization
-from hf_gar.embedding.results import read_job
+from hf_gar.embedding.results import JobResults, read_job
 from hf_gar.embedding.run import JobOptions, run_job
 from hf_gar.embedding.sources import Source
 from hf_gar.errors import HfGarError
@@ -59,10 +60,6 @@ def embed_task(
 ) -> EmbeddedTask:
     """Embed a task's recordings, brought to the task's length; where the job is there already, only read it.
 
-    A network with an input of a fixed length, as AST, runs at the task's length, as in the paper, unless `model_kwargs`
-    says another `max_length`. One that takes normalised spectrograms, as AST, gets them normalised by the statistics of
-    the task's training clips: of all clips where there are folds, whose training clips differ.
-
     Args:
         data: The task with its recordings.
         repository: The model's.
@@ -73,14 +70,27 @@ def embed_task(
     Raises:
         HfGarError: The folder holds another job, or recordings could not be embedded.
     """
-    model_kwargs, options = dict(model_kwargs or {}), options or EmbeddingOptions()
+    options = options or EmbeddingOptions()
+    return embed_with(make_embedder(data, repository, model_kwargs, options), data, job_folder, options)
+
+
+def make_embedder(
+    data: TaskData, repository: Repository, model_kwargs: dict[str, Any] | None, options: EmbeddingOptions
+) -> AudioEmbedder:
+    """What embeds a task's recordings; the arguments are those of `embed_task`.
+
+    A network with an input of a fixed length, as AST, runs at the task's length, as in the paper, unless `model_kwargs`
+    says another `max_length`. One that takes normalised spectrograms, as AST, gets them normalised by the statistics of
+    the task's training clips: of all clips where there are folds, whose training clips differ.
+    """
+    model_kwargs = dict(model_kwargs or {})
     extractor = repository.load_feature_extractor()
     seconds = data.task.seconds
     takes_other_lengths = "max_length" in repository.spec.config.checked_fields
     if seconds is not None and takes_other_lengths and "max_length" not in model_kwargs:
         model_kwargs["max_length"] = mel_frames(seconds, extractor)
     crop = None if seconds is None else Crop(seconds)
-    embedder = AudioEmbedder(
+    return AudioEmbedder(
         repository,
         model_kwargs=model_kwargs,
         feature_extractor_kwargs=_task_normalization(data, extractor, crop),
@@ -89,25 +99,19 @@ def embed_task(
         dtype=options.dtype,
         batch_size=options.batch_size,
     )
-    summary = run_job(
-        Source(data.dataset, AUDIO, None if data.source is None else (data.source,)),
-        embedder,
-        job_folder,
-        JobOptions(engine=options.engine, retry_failed=True),  # recordings may have been repaired
-    )
-    if summary.failed:
-        message = f"{summary.failed} recordings could not be embedded: see {summary.output / ERRORS_FILE}."
-        if not options.allow_failures or not summary.embedded:
-            raise HfGarError(
-                f"{message} Repair them and try again, or allow it (`allow_failures`), which leaves them out."
-            )
-        print(f"hf-gar: {message}", file=sys.stderr)
-    results = read_job(job_folder)
+
+
+def embed_with(
+    embedder: AudioEmbedder, data: TaskData, job_folder: str | Path, options: EmbeddingOptions
+) -> EmbeddedTask:
+    """Embed a task's recordings as `embed_task` does, with what `make_embedder` made."""
+    source = Source(data.dataset, AUDIO, None if data.source is None else (data.source,))
+    results = embed_once(source, embedder, job_folder, options)
     rows = rows_of(list(results.rows[FILE_NAME]), data)
     memberships = _memberships(data)[rows]
     splits_there = list(results.rows[SPLIT]) if SPLIT in results.rows else None
     splits_now = list(memberships) if data.membership_column == SPLIT else None
-    if crop is not None and splits_there != splits_now:
+    if embedder.crop is not None and splits_there != splits_now:
         raise HfGarError(
             f"{job_folder} was made with another split of the same recordings, which decides where they are cut. "
             "Choose another `output`."
@@ -119,6 +123,40 @@ def embed_task(
         memberships,
         data.membership_column == "fold",
         list(results.rows[FILE_NAME]),
+    )
+
+
+def embed_once(
+    source: Source, embedder: AudioEmbedder, job_folder: str | Path, options: EmbeddingOptions
+) -> JobResults:
+    """Embed recordings as a job, or read the job where it is there already.
+
+    Raises:
+        HfGarError: The folder holds another job, or recordings could not be embedded.
+    """
+    # Recordings that failed may have been repaired.
+    summary = run_job(source, embedder, job_folder, JobOptions(engine=options.engine, retry_failed=True))
+    if summary.failed:
+        message = f"{summary.failed} recordings could not be embedded: see {summary.output / ERRORS_FILE}."
+        if not options.allow_failures or not summary.done:
+            raise HfGarError(
+                f"{message} Repair them and try again, or allow it (`allow_failures`), which leaves them out."
+            )
+        print(f"hf-gar: {message}", file=sys.stderr)
+    return read_job(job_folder)
+
+
+def concatenate(tasks: Sequence[EmbeddedTask]) -> EmbeddedTask:
+    """A task's embeddings by several models as one, of the clips that each of them embedded."""
+    numbers = [{name: number for number, name in enumerate(task.file_names)} for task in tasks]
+    names = [name for name in tasks[0].file_names if all(name in each for each in numbers)]
+    rows = [np.array([each[name] for name in names]) for each in numbers]
+    return replace(
+        tasks[0],
+        embeddings=np.concatenate([task.embeddings[found] for task, found in zip(tasks, rows, strict=True)], axis=1),
+        targets=tasks[0].targets[rows[0]],
+        memberships=tasks[0].memberships[rows[0]],
+        file_names=names,
     )
 
 

@@ -1,7 +1,7 @@
 """Linear evaluation of embeddings: the protocol of the paper (Niizumi et al., 2022, section IV)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -106,6 +106,12 @@ def evaluate_embeddings(
         runs = train_linear_probes(
             task.embeddings, task.targets, len(task.classes), partitions, learning_rates, settings, device
         )
+    evaluation = summarize_runs(runs, task)
+    return replace(evaluation, learning_rate=None, sweep={}) if probe == "logistic" else evaluation
+
+
+def summarize_runs(runs: Sequence[ProbeRun], task: EmbeddedTask) -> Evaluation:
+    """The scores of linear probes, with the learning rate that validates best."""
     rates = list(dict.fromkeys(run.learning_rate for run in runs))
     sweep = {rate: float(np.mean([run.valid_score for run in runs if run.learning_rate == rate])) for rate in rates}
     chosen = max(rates, key=lambda rate: sweep[rate])
@@ -127,9 +133,9 @@ def evaluate_embeddings(
         metric=task.metric,
         test=mean_interval(table.groupby("fold" if task.has_folds else "seed")["test"].mean().to_numpy()),
         valid=sweep[chosen],
-        learning_rate=None if probe == "logistic" else chosen,
+        learning_rate=chosen,
         runs=table,
-        sweep={} if probe == "logistic" else sweep,
+        sweep=sweep,
         per_class=_score_classes(chosen_runs, task),
         confusion=_count_confusions(chosen_runs, task),
     )

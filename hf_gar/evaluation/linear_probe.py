@@ -52,7 +52,10 @@ class ProbeRun:
         best_epoch: The epoch whose weights were kept, counted from 1.
         epochs: How many were trained.
         valid_score: The metric on the validation clips, after the best epoch.
-        test_scores: The layer's outputs for the test clips, (test clip, class).
+        valid_scores: The layer's outputs for the validation clips, (validation clip, class).
+        test_scores: Those for the test clips, (test clip, class).
+        weight: Of the layer, for standardised embeddings, (class, D); None for a logistic regression.
+        bias: Likewise, (class,).
     """
 
     partition: Partition
@@ -60,7 +63,10 @@ class ProbeRun:
     best_epoch: int
     epochs: int
     valid_score: float
+    valid_scores: np.ndarray
     test_scores: np.ndarray
+    weight: np.ndarray | None = None
+    bias: np.ndarray | None = None
 
 
 def train_linear_probes(
@@ -223,11 +229,22 @@ class _Training:
             for run in group.runs:
                 run.weight.data, run.bias.data = run.best_weight, run.best_bias
         self._gather()
-        outputs = self._outputs([group.partition.test for group in groups])
+        valid = self._outputs([group.partition.valid for group in groups])
+        test = self._outputs([group.partition.test for group in groups])
         return [
-            ProbeRun(group.partition, run.learning_rate, run.best_epoch, run.epochs, run.best_score, scores)
-            for group, group_outputs in zip(groups, outputs, strict=True)
-            for run, scores in zip(group.runs, group_outputs, strict=True)
+            ProbeRun(
+                partition=group.partition,
+                learning_rate=run.learning_rate,
+                best_epoch=run.best_epoch,
+                epochs=run.epochs,
+                valid_score=run.best_score,
+                valid_scores=valid_scores,
+                test_scores=test_scores,
+                weight=run.best_weight.cpu().numpy(),
+                bias=run.best_bias.cpu().numpy(),
+            )
+            for group, group_valid, group_test in zip(groups, valid, test, strict=True)
+            for run, valid_scores, test_scores in zip(group.runs, group_valid, group_test, strict=True)
         ]
 
     def _gather(self) -> None:

@@ -48,8 +48,9 @@ def train_logistic_probes(
             return scatter_columns(outputs, classifier.classes_, num_classes)
 
         metric = mean_average_precision if targets.ndim == 2 else accuracy
-        valid_score = metric(scores(partition.valid), targets[partition.valid])
-        runs.append(ProbeRun(partition, 0.0, 0, 0, valid_score, scores(partition.test)))
+        valid_scores = scores(partition.valid)
+        valid_score = metric(valid_scores, targets[partition.valid])
+        runs.append(ProbeRun(partition, 0.0, 0, 0, valid_score, valid_scores, scores(partition.test)))
     return runs
 
 

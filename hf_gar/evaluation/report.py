@@ -13,6 +13,7 @@ from huggingface_hub import EvalResult
 from hf_gar.embedding.job_folder import read_description
 from hf_gar.errors import HfGarError
 from hf_gar.evaluation.evaluate import EmbeddedTask, Evaluation
+from hf_gar.evaluation.label_free import ADVISED_RECORDINGS, MEASURES, LabelFreeRanking
 from hf_gar.evaluation.layer_search import LayerSearch
 from hf_gar.evaluation.plots import plot_confusion, plot_layers, plot_pairs
 from hf_gar.files import replace_when_whole, write_whole_file
@@ -53,19 +54,30 @@ def write_evaluation(folder: Path, evaluation: Evaluation, task: EmbeddedTask, a
 
 def write_search(folder: Path, search: LayerSearch, about: dict[str, Any]) -> None:
     """Write a search's results into a folder; `about` says what was searched."""
-    candidates = search.candidates.assign(layers=search.candidates["layers"].map(list))
-    _write_table(candidates, folder / CANDIDATES_FILE)
+    described = _write_candidates(search.candidates, folder)
     _write_table(search.evaluation.runs, folder / RUNS_FILE)
-    described = [
-        {name: _finite(value) if isinstance(value, float) else value for name, value in candidate.items()}
-        for candidate in candidates.to_dict("records")
-    ]
     best = {"best_layers": list(search.best), "dimension": search.dimension, **describe_evaluation(search.evaluation)}
     searched = {"candidates_seed": search.seed, "candidates": described}
     _write_json(folder / RESULTS_FILE, {**about, **best, **searched})
-    has_pairs = bool((candidates["stage"] == "pair").any())
+    has_pairs = bool((search.candidates["stage"] == "pair").any())
     _draw(folder / LAYERS_FILE, True, plot_layers, search, _title(about))
     _draw(folder / PAIRS_FILE, has_pairs, plot_pairs, search, _title(about))
+
+
+def write_ranking(folder: Path, ranking: LabelFreeRanking, about: dict[str, Any]) -> None:
+    """Write a ranking's results into a folder; `about` says what was ranked."""
+    candidates = _write_candidates(ranking.candidates, folder)
+    _write_json(folder / RESULTS_FILE, {**about, "best_layers": list(ranking.best), "candidates": candidates})
+
+
+def _write_candidates(candidates: pd.DataFrame, folder: Path) -> list[dict[str, Any]]:
+    """Write the choices of layers as a table, and return them as what JSON holds."""
+    candidates = candidates.assign(layers=candidates["layers"].map(list))
+    _write_table(candidates, folder / CANDIDATES_FILE)
+    return [
+        {str(name): _finite(value) if isinstance(value, float) else value for name, value in candidate.items()}
+        for candidate in candidates.to_dict("records")
+    ]
 
 
 def _title(about: dict[str, Any]) -> str:
@@ -102,6 +114,8 @@ def read_measurement(folder: str | Path, repository: Repository) -> EvalResult:
         raise HfGarError(
             f"{folder} is no linear evaluation of a repository's own layers, as a card takes it. Run `hf-gar evaluate`."
         )
+    if isinstance(found.get("model"), list):
+        raise HfGarError(f"{folder} evaluated {found['model_name']} together, which is no score of {repository.name}.")
     job = read_description(folder / EMBEDDINGS)
     layers = repository.load_config().layer_choice
     if (job["weights_sha256"], job["fusion_layers"]) != (repository.weights_sha256, layers):
@@ -163,6 +177,20 @@ def format_search(search: LayerSearch) -> str:
         f"best by validation: layers {' + '.join(map(str, search.best))}, dimension {search.dimension}\n"
         f"these, with {len(seeds)} seed{'s' if len(seeds) > 1 else ''} ({', '.join(map(str, seeds))}): "
         f"{summary_line(search.evaluation)}"
+    )
+
+
+def format_ranking(ranking: LabelFreeRanking) -> str:
+    """The choices that are ranked first, with their measures."""
+    top = ranking.candidates.head(CANDIDATES_SHOWN)
+    shown = top[["dimension", *MEASURES, "mean_rank"]].round(2)
+    shown.insert(0, "layers", [" + ".join(map(str, layers)) for layers in top["layers"]])
+    is_few = ranking.num_recordings < ADVISED_RECORDINGS
+    few = f", fewer than the {ADVISED_RECORDINGS} that are advised" if is_few else ""
+    return (
+        f"ranked by {ranking.num_recordings} recordings without labels{few}; the first {len(top)} of "
+        f"{len(ranking.candidates)} choices:\n{shown.to_string(index=False)}\n"
+        f"ranked first: layers {' + '.join(map(str, ranking.best))}"
     )
 
 

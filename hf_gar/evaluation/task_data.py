@@ -65,6 +65,7 @@ def open_task(
     split_column: str | None = None,
     fold_column: str | None = None,
     allow_other_counts: bool = False,
+    needs_splits: bool = True,
 ) -> TaskData:
     """Open one of the paper's tasks, or a task of your own.
 
@@ -79,6 +80,7 @@ def open_task(
         split_column: The column that says train, valid or test; by default "split", or else the dataset's own splits.
         fold_column: The column with the folds; by default "fold".
         allow_other_counts: Take one of the paper's tasks with other numbers of clips or classes.
+        needs_splits: Refuse data without splits or folds; else, all of it is of the split train.
 
     Raises:
         HfGarError: A column is missing, labels or splits will not do, or the counts are not the task's.
@@ -87,7 +89,7 @@ def open_task(
     if given is not None and (metric or seconds):
         raise HfGarError(f"The task {given.name} has its own metric and length. Leave `metric` and `seconds` out.")
     dataset = _open_dataset(data)
-    dataset = _with_memberships(dataset, split_column, fold_column)
+    dataset = _with_memberships(dataset, split_column, fold_column, needs_splits)
     if label_column not in dataset.column_names:
         raise HfGarError(
             f"The data has no column {label_column!r} with labels, only {', '.join(map(repr, dataset.column_names))}. "
@@ -160,7 +162,9 @@ def _join_splits(splits: datasets.DatasetDict) -> datasets.Dataset:
     return datasets.concatenate_datasets(parts)
 
 
-def _with_memberships(dataset: datasets.Dataset, split_column: str | None, fold_column: str | None) -> datasets.Dataset:
+def _with_memberships(
+    dataset: datasets.Dataset, split_column: str | None, fold_column: str | None, needs_splits: bool
+) -> datasets.Dataset:
     """The dataset with either "fold" or "split", as text; splits by the names train, valid and test."""
     if split_column and fold_column:
         raise HfGarError("A task has splits or folds: give `split_column` or `fold_column`, not both.")
@@ -172,6 +176,8 @@ def _with_memberships(dataset: datasets.Dataset, split_column: str | None, fold_
         # A dataset on the Hub whose rows have folds comes as one split.
         if has_fold and has_split and len(set(dataset[SPLIT])) > 1:
             raise HfGarError("The data has the columns 'split' and 'fold'. Say which (`split_column`, `fold_column`).")
+        if not has_fold and not has_split and not needs_splits:
+            return dataset.add_column(SPLIT, ["train"] * len(dataset))
         if not has_fold and not has_split:
             raise HfGarError(
                 "The data has no column 'split' (train, valid, test) and none 'fold', only "
@@ -196,9 +202,15 @@ def _with_memberships(dataset: datasets.Dataset, split_column: str | None, fold_
 def _read_labels(dataset: datasets.Dataset, column: str) -> list[str] | list[list[str]]:
     """Each recording's label as text, or its labels as a list of text."""
     values, kind = dataset[column][:], dataset.features[column]
-    empty = [index for index, value in enumerate(values) if value is None or value == ""]
+    blank = [isinstance(value, str) and not value.strip() for value in values]
+    empty = [index for index, value in enumerate(values) if value is None or blank[index]]
     if empty:
         raise HfGarError(f"{len(empty)} recordings have no label, such as row {empty[0]}. Label or remove them.")
+    if getattr(kind, "dtype", "").startswith("float"):
+        raise HfGarError(
+            f"The labels in the column {column!r} are numbers with fractions, such as {values[0]!r}, and no names of "
+            "classes. Name the right column (`label_column`), or make them text or whole numbers."
+        )
     inner = getattr(kind, "feature", None)
     if inner is not None:
         name = inner.int2str if isinstance(inner, datasets.ClassLabel) else str

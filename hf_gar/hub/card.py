@@ -14,6 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from hf_gar.checkpoints.audioset_labels import audioset_labels
 from hf_gar.errors import HfGarError
 from hf_gar.hub.load import find_repository
+from hf_gar.hub.training_record import TrainingRecord, read_training
 from hf_gar.models import FusionConfig, FusionFeatureExtractor
 from hf_gar.registry import MODELS
 from hf_gar.registry.paper import PAPER_TASKS
@@ -76,8 +77,18 @@ def render_card(
     origin: Origin,
     has_classifier: bool = False,
     results: Sequence[EvalResult] = (),
+    training: TrainingRecord | None = None,
 ) -> ModelCard:
-    """The card of a model repository; `results` are what was measured with its weights, accuracies and such in %."""
+    """The card of a model repository.
+
+    Args:
+        config: The model's.
+        feature_extractor: Likewise.
+        origin: What its weights were made of.
+        has_classifier: Whether it has one.
+        results: What was measured with its weights, accuracies and such in %.
+        training: Of its classifier, where hf_gar trained that: the card is then the classifier's.
+    """
     spec = MODELS[config.model_type]
     source = spec.find_official(feature_extractor.sampling_rate)
     layers = format_layers(config.layer_choice or ())
@@ -87,10 +98,10 @@ def render_card(
         model_name=title if results else None,  # the name of its entry in the model index
         eval_results=list(results) or None,
         library_name="transformers",
-        pipeline_tag="feature-extraction",
+        pipeline_tag="feature-extraction" if training is None else "audio-classification",
         license=source.license if source and origin.is_official else origin.license,
         base_model=source.file_name if source and source.is_on_hub and origin.is_official else origin.base_model,
-        datasets=list(source.datasets) if source else None,
+        datasets=list(source.datasets) if source and training is None else None,
         tags=[
             "audio",
             "audio-embedding",
@@ -103,9 +114,15 @@ def render_card(
     setattr(data, ORIGIN, {name: value for name, value in asdict(origin).items() if value not in (None, [])})
     measured = {result.dataset_name: str(result.metric_value) for result in results}
     labels = [config.id2label[index] for index in range(config.num_labels)] if has_classifier else []
+    if training is not None:
+        title = f"{network}-Fusion, classifier of {len(labels)} labels"
+        data.model_name, data.eval_results = title, [_test_result(training), *results]
     held_layers = [layer for layer in config.valid_layers if layer <= config.depth]
     text = render_template(
-        spec.card_template,
+        spec.card_template if training is None else "classifier.md",
+        network_card=spec.card_template,
+        training=training,
+        classified_layers=format_layers(config.classified_layers),
         card_data=data.to_yaml(),
         title=title,
         repo_id=placeholder_repo_id(config.model_type),
@@ -124,6 +141,19 @@ def render_card(
         has_audioset_labels=tuple(labels) == audioset_labels(),
     )
     return ModelCard(re.sub(r"\n{3,}", "\n\n", text))  # where a template leaves a block out
+
+
+def _test_result(training: TrainingRecord) -> EvalResult:
+    """The test score of a classifier, for the Hub's model index."""
+    return EvalResult(
+        task_type="audio-classification",
+        dataset_type=training.data,
+        dataset_name=training.data,
+        dataset_split="test",  # tells it from a linear evaluation on the same recordings
+        metric_type=training.metric,
+        metric_value=round(100 * training.test.value, 1),
+        metric_name=f"test {training.metric} in %",
+    )
 
 
 def format_layers(layers: Iterable[int]) -> str:
@@ -147,14 +177,17 @@ def add_results(folder: str | Path, results: Sequence[EvalResult]) -> ModelCard:
     origin = read_origin(folder)
     if origin is None:
         raise HfGarError(f"{folder} has no card that hf_gar wrote. Make the repository with `hf-gar export`.")
+    training = read_training(folder)
+    own = () if training is None else (_test_result(training).metric_name,)
     there = ModelCard.load(folder / CARD_FILE).data.eval_results or []
-    kept = {result.dataset_name: result for result in [*there, *results]}
+    kept = {result.dataset_name: result for result in [*there, *results] if result.metric_name not in own}
     card = render_card(
         repository.load_config(),
         repository.load_feature_extractor(),
         origin,
         repository.has_classifier,
         results=list(kept.values()),
+        training=training,
     )
     card.save(folder / CARD_FILE)
     return card

@@ -105,7 +105,8 @@ def _outputs(repository: Repository) -> dict[str, np.ndarray]:
     """The test sound's embedding (D,) by the installed code, and its logits (label,) where there is a classifier."""
     extractor = repository.load_feature_extractor()
     rate = extractor.sampling_rate
-    inputs = extractor(remote_code_outputs.check_sound(rate), sampling_rate=rate, return_tensors="pt")
+    sound = remote_code_outputs.check_sound(rate, extractor.max_samples)
+    inputs = extractor(sound, sampling_rate=rate, return_tensors="pt")
     outputs = {}
     with torch.inference_mode():
         outputs["embedding"] = repository.load_model()(**inputs).pooler_output[0].numpy()

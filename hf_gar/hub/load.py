@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import safe_open
@@ -15,7 +15,13 @@ from safetensors import safe_open
 from hf_gar.checkpoints.download import SHA256, fetch_from_hub, file_digest
 from hf_gar.checkpoints.reading import read_json
 from hf_gar.errors import HfGarError
-from hf_gar.models import FusionConfig, FusionFeatureExtractor, FusionForAudioClassification, FusionModel
+from hf_gar.models import (
+    FusionConfig,
+    FusionFeatureExtractor,
+    FusionForAudioClassification,
+    FusionModel,
+    FusionPreTrainedModel,
+)
 from hf_gar.models.fusion import ClipPooling
 from hf_gar.models.modeling_fusion import CLASSIFIER_WEIGHTS
 from hf_gar.quiet import quiet_libraries
@@ -24,10 +30,19 @@ from hf_gar.tiny import FOLDER, TINY
 
 CONFIG_FILE = "config.json"
 FEATURE_EXTRACTOR_FILE = "preprocessor_config.json"
+AnyModel = TypeVar("AnyModel", bound=FusionPreTrainedModel)
 # What networks for other runtimes are beside the weights.
 OPTIMIZED_FILE = "optimized.json"
-# All that is read of a repository, but for those networks, which are fetched when they are used.
-FILES = [CONFIG_FILE, FEATURE_EXTRACTOR_FILE, OPTIMIZED_FILE, "*.safetensors", "*.safetensors.index.json"]
+# All that is read of a repository, but for those networks, which are fetched when they are used; of its card, the
+# licence of what is made of it.
+FILES = [
+    CONFIG_FILE,
+    FEATURE_EXTRACTOR_FILE,
+    OPTIMIZED_FILE,
+    "README.md",
+    "*.safetensors",
+    "*.safetensors.index.json",
+]
 
 
 @dataclass(frozen=True)
@@ -42,6 +57,11 @@ class Repository:
     folder: Path
     weights_sha256: str
     spec: ModelSpec
+
+    @property
+    def is_own_folder(self) -> bool:
+        """Whether it is a folder of the user's, neither from the Hub nor the one that comes with this package."""
+        return self.revision is None and self.folder != FOLDER
 
     def load_config(self, **config: Any) -> FusionConfig:
         """The configuration; `config` replaces fields of it.
@@ -73,21 +93,17 @@ class Repository:
             HfGarError: The weights are damaged, not those of the configuration, or not finite.
             ValueError: As `load_config`.
         """
-        loaded = self.load_config(**config)
-        with loading(f"The weights of {self.name}"):
-            model = self.spec.model.from_pretrained(self.folder, config=loaded, dtype=dtype, use_safetensors=True)
-        return model.eval()
+        return self._load(self.spec.model, self.load_config(**config), dtype)
 
-    def load_pooling(self, **config: Any) -> ClipPooling:
+    def load_pooling(self, config: FusionConfig) -> ClipPooling:
         """What makes a clip's embedding of its chunks, without the rest of the model where that is not needed.
 
         Raises:
             HfGarError: As `load_model`.
-            ValueError: As `load_config`.
         """
         with torch.device("meta"):
-            pooling = self.spec.model(self.load_config(**config)).pooling
-        return self.load_model(**config).pooling if pooling.has_weights else pooling
+            pooling = self.spec.model(config).pooling
+        return self._load(self.spec.model, config).pooling if pooling.has_weights else pooling
 
     def fetch(self, files: Sequence[str]) -> Path:
         """The folder with some of the repository's files, which are fetched from the Hub where it came from there.
@@ -111,6 +127,15 @@ class Repository:
                         return True
         return False
 
+    def require_classifier(self) -> type[FusionForAudioClassification]:
+        """The class of the classifier; a HfGarError where there is none."""
+        if self.spec.classifier is None or not self.has_classifier:
+            raise HfGarError(
+                f"{self.name} has no classifier, only embeddings. CNN14 and AST have one of AudioSet's labels, which "
+                "`hf-gar export` writes unless it is told not to; for labels of your own, `hf-gar train` makes one."
+            )
+        return self.spec.classifier
+
     def load_classifier(self, dtype: torch.dtype = torch.float32, **config: Any) -> FusionForAudioClassification:
         """The model with its classifier, in evaluation mode; `config` replaces fields of its configuration.
 
@@ -118,14 +143,12 @@ class Repository:
             HfGarError: There is none, or the weights are damaged, not those of the configuration, or not finite.
             ValueError: As `load_config`.
         """
-        if self.spec.classifier is None or not self.has_classifier:
-            raise HfGarError(
-                f"{self.name} has no classifier, only embeddings. Choose a repository that was exported or trained "
-                "with one."
-            )
-        loaded = self.load_config(**config)
+        classifier_class = self.require_classifier()
+        return self._load(classifier_class, self.load_config(**config), dtype)
+
+    def _load(self, model_class: type[AnyModel], config: FusionConfig, dtype: torch.dtype = torch.float32) -> AnyModel:
         with loading(f"The weights of {self.name}"):
-            model = self.spec.classifier.from_pretrained(self.folder, config=loaded, dtype=dtype, use_safetensors=True)
+            model = model_class.from_pretrained(self.folder, config=config, dtype=dtype, use_safetensors=True)
         return model.eval()
 
     def load_feature_extractor(self, **fields: Any) -> FusionFeatureExtractor:

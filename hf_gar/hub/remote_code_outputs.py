@@ -11,9 +11,9 @@ import torch
 from transformers import pipeline
 
 
-def check_sound(sampling_rate: int) -> np.ndarray:
-    """Three seconds of a chirp under noise, (sample,), the same on every machine."""
-    time = np.arange(3 * sampling_rate) / sampling_rate
+def check_sound(sampling_rate: int, max_samples: int | None) -> np.ndarray:
+    """Three seconds of a chirp under noise, or as long as the network takes, (sample,), the same on every machine."""
+    time = np.arange(min(3 * sampling_rate, max_samples or 3 * sampling_rate)) / sampling_rate
     noise = np.random.default_rng(0).normal(size=time.size)
     return (0.3 * np.sin(2 * np.pi * (200 + 500 * time) * time) + 0.05 * noise).astype(np.float32)
 
@@ -23,7 +23,7 @@ if __name__ == "__main__":
     options = {"trust_remote_code": True, "device": "cpu", "dtype": "float32"}
     embed = pipeline("feature-extraction", model=folder, **options)
     rate = embed.feature_extractor.sampling_rate
-    sound = check_sound(rate)
+    sound = check_sound(rate, embed.feature_extractor.max_samples)
     inputs = embed.feature_extractor(sound, sampling_rate=rate, return_tensors="pt")
     with torch.inference_mode():
         by_model = embed.model(**inputs).pooler_output[0].numpy()

@@ -5,14 +5,42 @@ last. A network's time steps are mel frames, or samples where it takes waveforms
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from importlib import import_module
-from typing import Any
+from itertools import islice
+from typing import Any, NamedTuple
 
 import torch
 import transformers
 from torch import nn
 from transformers import PretrainedConfig
+
+
+class NetworkOutputs(NamedTuple):
+    """What a network gives: of each layer (batch, token, D), without the final normalisation.
+
+    `attentions`, of each block (batch, head, token, token), are there where they were asked for.
+    """
+
+    hidden_states: Sequence[torch.Tensor]
+    attentions: Sequence[torch.Tensor] | None = None
+
+
+class Blocks(nn.ModuleList):
+    """The blocks of a network, of which only the first are run; the deeper ones are held, to be saved.
+
+    Args:
+        blocks: All of them.
+        num_used: How many are run; None for all.
+    """
+
+    def __init__(self, blocks: Iterable[nn.Module], num_used: int | None = None):
+        super().__init__(blocks)
+        self.num_used = num_used
+
+    def __iter__(self) -> Iterator[nn.Module]:
+        return islice(super().__iter__(), self.num_used)
 
 
 class AudioNetwork:
@@ -54,6 +82,8 @@ class AudioNetwork:
     is_padding_safe = False
     # Whether there are tokens of the whole clip beside those of its frames.
     has_clip_tokens = False
+    # Whether it has attentions of all tokens to all.
+    has_attentions = True
 
     def __init__(self, config: PretrainedConfig, input_length: int | None = None):
         self.config = config
@@ -123,21 +153,30 @@ class AudioNetwork:
             setattr(network.get_submodule(parent), name, nn.Identity())
         return network, final_norm
 
-    def hidden_states(
-        self, network: nn.Module, inputs: torch.Tensor, mask: torch.Tensor | None
-    ) -> Sequence[torch.Tensor]:
-        """The hidden states that a network, as of `build`, has for inputs (batch, time, feature).
+    def run_first(self, network: nn.Module, num_blocks: int) -> None:
+        """Let a network, as of `build`, run only so many of its blocks, the first at least."""
+        for path in {path.rpartition(".")[0] for path in self.block_paths}:
+            parent, _, name = path.rpartition(".")
+            with suppress(AttributeError):  # a path of another version of transformers
+                owner = network.get_submodule(parent)
+                setattr(owner, name, Blocks(getattr(owner, name), max(1, num_blocks)))
+
+    def run(
+        self, network: nn.Module, inputs: torch.Tensor, mask: torch.Tensor | None, with_attentions: bool = False
+    ) -> NetworkOutputs:
+        """What a network, as of `build`, gives for inputs (batch, time, feature), up to the last block that it runs.
 
         Args:
             network: As of `build`.
             inputs: (batch, time, feature).
             mask: (batch, time), 1 for a clip's own time steps; None where all are, or the network takes no mask.
-
-        Returns:
-            Of each layer up to the depth that was built, (batch, token, D), without the final normalisation.
+            with_attentions: Whether to return the attentions, of a network that has them.
         """
-        arguments = {self.input_name: self.as_input(inputs)} | ({} if mask is None else {"attention_mask": mask.long()})
-        return network(**arguments, output_hidden_states=True, return_dict=True).hidden_states
+        arguments: dict[str, Any] = {self.input_name: self.as_input(inputs), "output_attentions": with_attentions}
+        if mask is not None:
+            arguments["attention_mask"] = mask.long()
+        outputs = network(**arguments, output_hidden_states=True, return_dict=True)
+        return NetworkOutputs(outputs.hidden_states, outputs.attentions if with_attentions else None)
 
     def as_input(self, inputs: torch.Tensor) -> torch.Tensor:
         """Inputs (batch, time, feature) in the network's own layout: a waveform is (batch, time)."""

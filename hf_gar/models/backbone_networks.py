@@ -2,14 +2,13 @@
 
 import copy
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import nn
 from transformers import PretrainedConfig
 
-from .audio_network import AudioNetwork
+from .audio_network import AudioNetwork, NetworkOutputs
 from .fusion import tap_to_frames
 
 FIXED = "The network takes inputs of a fixed length, of {} time steps, not {}."
@@ -202,6 +201,7 @@ class Clap(FixedLengthNetwork):
     input_name = "input_features"
     block_paths = ("audio_encoder.layers.{}",)
     unused_modules = ("audio_encoder.norm",)
+    has_attentions = False  # they are within small windows
 
     def check(self) -> None:
         if self.input_length is None or not 1 < self.input_length <= self.config.spec_size * self.pieces:
@@ -244,7 +244,9 @@ class Clap(FixedLengthNetwork):
         encoder.norm = nn.Identity()
         return network, nn.Identity()
 
-    def hidden_states(self, network: Any, inputs: torch.Tensor, mask: torch.Tensor | None) -> Sequence[torch.Tensor]:
+    def run(
+        self, network: Any, inputs: torch.Tensor, mask: torch.Tensor | None, with_attentions: bool = False
+    ) -> NetworkOutputs:
         encoder = network.audio_encoder
         normalized = encoder.batch_norm(inputs[:, None].transpose(1, 3)).transpose(1, 3)
         # Nothing is longer than the network takes: no clip is fused with crops of itself.
@@ -253,7 +255,7 @@ class Clap(FixedLengthNetwork):
         for stage, resolution in zip(encoder.layers, encoder.input_resolutions, strict=False):
             x = stage(x, resolution)[0]
             states.append(x)
-        return states
+        return NetworkOutputs(states)
 
     def frames(self, hidden_state: torch.Tensor, layer: int) -> torch.Tensor:
         time, frequencies = self.grid(layer)
@@ -273,6 +275,7 @@ class Dac(AudioNetwork):
     class_name = "DacEncoder"
     block_paths = ("block.{}",)
     last_modules = ("snake1", "conv2")
+    has_attentions = False
 
     @property
     def ratios(self) -> list[int]:
@@ -305,7 +308,9 @@ class Dac(AudioNetwork):
             network.snake1 = network.conv2 = nn.Identity()
         return network, nn.Identity()
 
-    def hidden_states(self, network: Any, inputs: torch.Tensor, mask: torch.Tensor | None) -> Sequence[torch.Tensor]:
+    def run(
+        self, network: Any, inputs: torch.Tensor, mask: torch.Tensor | None, with_attentions: bool = False
+    ) -> NetworkOutputs:
         # Codecs pad the end of a clip; a frame that is not the clip's alone is then dropped.
         x = network.conv1(nn.functional.pad(inputs.transpose(1, 2), (0, -inputs.shape[1] % self.frame_hop)))
         states = [x]
@@ -316,7 +321,9 @@ class Dac(AudioNetwork):
             states.append(network.conv2(network.snake1(x)))
         frames = inputs.shape[1] // self.frame_hop
         counts = [frames * math.prod(self.ratios[layer:]) for layer in range(len(states))]
-        return [state[:, :, :count].transpose(1, 2) for state, count in zip(states, counts, strict=True)]
+        return NetworkOutputs(
+            [state[:, :, :count].transpose(1, 2) for state, count in zip(states, counts, strict=True)]
+        )
 
     def frames(self, hidden_state: torch.Tensor, layer: int) -> torch.Tensor:
         steps = math.prod(self.ratios[layer:])

@@ -11,6 +11,8 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+WINDOW_S = 2.0  # the default
+
 
 class Chunking(Protocol):
     """How a feature extractor cuts recordings; lengths in samples, or in frames where the name says so."""
@@ -77,6 +79,36 @@ def split_chunks(blocks: Iterator[np.ndarray], chunking: Chunking) -> Iterator[C
         first_frame += step
         begin = (first_frame - min(context, first_frame)) * samples
         buffer, start = buffer[begin - start :], begin
+
+
+def window_samples(
+    window_s: float | None, hop_s: float | None, sampling_rate: int, minimum: int, network: str
+) -> tuple[int, int]:
+    """The length of a window, and from the beginning of one to that of the next, in samples.
+
+    Args:
+        window_s: The length in seconds; by default 2.
+        hop_s: From one to the next, in seconds; by default half a window.
+        sampling_rate: In Hz.
+        minimum: The shortest clip that the network takes, in samples.
+        network: What it is called, in an error.
+
+    Raises:
+        ValueError: The network does not take such short windows, or some of a recording would be in none.
+    """
+    window_s = WINDOW_S if window_s is None else window_s
+    hop_s = window_s / 2 if hop_s is None else hop_s
+    if not window_s * sampling_rate >= minimum:
+        raise ValueError(
+            f"window_s={window_s} is shorter than the {minimum / sampling_rate:g} s that {network} takes as a minimum. "
+            "Choose longer windows; hop_s may be shorter."
+        )
+    if not 1 / sampling_rate <= hop_s <= window_s:
+        raise ValueError(
+            f"hop_s={hop_s} has to be above 0 and at most window_s={window_s}: with more, what lies between two "
+            "windows would not be classified."
+        )
+    return round(window_s * sampling_rate), round(hop_s * sampling_rate)
 
 
 def split_windows(blocks: Iterator[np.ndarray], length: int, hop: int) -> Iterator[tuple[int, np.ndarray]]:

@@ -1,14 +1,14 @@
 """BackboneFusion's configuration."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 from transformers import AutoConfig, PretrainedConfig
 
 from .audio_network import AudioNetwork
 from .backbone_networks import NETWORKS
-from .configuration_fusion import MAX_WIDTH, Choice, Field, FusionConfig
+from .configuration_fusion import MAX_WIDTH, Choice, Field, FusionConfig, require_mapping
 
 # Those marked F401 are needed by the others: of a local folder, transformers 4 copies only what a file names itself.
 from .fusion import resolve_fusion_layers  # noqa: F401
@@ -20,22 +20,36 @@ MAX_LAYERS = 1024
 INPUT_LENGTH = Field(2, 1_000_000)
 
 
+def split_type(name: str, value: Any, type_name: str, known: Iterable[str]) -> tuple[str, dict[str, Any]]:
+    """The type of what transformers has a class for, and its other fields.
+
+    Args:
+        name: What the field is called in errors.
+        value: The fields, its type with them.
+        type_name: Of the field with the type.
+        known: The types that it may have.
+
+    Raises:
+        ValueError: It has no fields, another type, or code of its own.
+    """
+    require_mapping(name, value)
+    fields = copy.deepcopy(value)
+    found = fields.pop(type_name, None)
+    if found not in known:
+        raise ValueError(f"{name} has {type_name}={found!r}. BackboneFusion takes {', '.join(sorted(known))}.")
+    if fields.pop("auto_map", None):
+        raise ValueError(f"{name} names code of its own (auto_map), which is never run. Remove it.")
+    return found, fields
+
+
 class BackboneConfigField:
     """What a field with the configuration of a network may be: that of a network in `NETWORKS`, as a mapping too."""
 
     def check(self, name: str, value: Any) -> PretrainedConfig:
         """The configuration; a ValueError that says why it is none."""
-        known = f"BackboneFusion takes the networks {', '.join(sorted(NETWORKS))}"
         if isinstance(value, PretrainedConfig):
             value = value.to_dict()
-        if not isinstance(value, dict):
-            raise ValueError(f"{name} has to be an object, the configuration of a network, not {value!r}. {known}.")
-        fields = copy.deepcopy(value)
-        model_type = fields.pop("model_type", None)
-        if model_type not in NETWORKS:
-            raise ValueError(f"{name} is that of a {model_type!r}. {known}.")
-        if fields.pop("auto_map", None):
-            raise ValueError(f"{name} names code of its own (auto_map), which is never run. {known}.")
+        model_type, fields = split_type(name, value, "model_type", NETWORKS)
         try:
             config = NETWORKS[model_type].config_class()(**fields)
             layers = NETWORKS[model_type].count_layers(config)

@@ -64,6 +64,16 @@ class Choice(NamedTuple):
         return value
 
 
+class OptionalField(NamedTuple):
+    """What a field may be: what another one may be, or None."""
+
+    field: Field
+
+    def check(self, name: str, value: Any) -> Any:
+        """The field's value; a ValueError that names the field where it is another."""
+        return None if value is None else self.field.check(name, value)
+
+
 # Of every network: rates in Hz, lengths in samples.
 SAMPLING_RATE = Field(1000, 1_000_000)
 HOP_LENGTH = Field(1, 16_384)
@@ -132,6 +142,9 @@ class FusionConfig(CheckedFields, PretrainedConfig):
             own embedding; by default the fusion layers.
         classifier_norm: What normalises that embedding: "batch_norm" by the training clips' mean and variance of each
             dimension, "layer_norm" by the clip's own, None not at all.
+        rejection_threshold: A recording none of whose labels has a probability (softmax of the logits) of this or more
+            is of no label: the pipeline "audio-classification" calls it "unknown". The logits themselves are as they
+            are. None, the default, rejects nothing.
     """
 
     _auto_class = "AutoConfig"
@@ -140,6 +153,7 @@ class FusionConfig(CheckedFields, PretrainedConfig):
         "hop_length": HOP_LENGTH,
         "classifier_norm": Choice(CLASSIFIER_NORMS),
         "problem_type": Choice(("single_label_classification", "multi_label_classification", None)),
+        "rejection_threshold": OptionalField(Field(0, 1, is_whole=False)),
     }
     # How many mel frames lie between the beginnings of two frame embeddings.
     mel_frames_per_frame = 1
@@ -150,6 +164,7 @@ class FusionConfig(CheckedFields, PretrainedConfig):
         hop_length: int = 160,
         classifier_layers: Sequence[int] | None = None,
         classifier_norm: str | None = "batch_norm",
+        rejection_threshold: float | None = None,
         **kwargs,
     ):
         refuse_replacements(type(self), FusionConfig, kwargs)
@@ -162,6 +177,7 @@ class FusionConfig(CheckedFields, PretrainedConfig):
         self.hop_length = hop_length
         self.classifier_layers = classifier_layers
         self.classifier_norm = classifier_norm
+        self.rejection_threshold = rejection_threshold
 
     def choose_layers(self, fusion_layers: Sequence[int] | None, depth: int | None) -> None:
         """Set which layers are fused and built.
@@ -186,9 +202,15 @@ class FusionConfig(CheckedFields, PretrainedConfig):
 
         Raises:
             ValueError: A layer is unknown, repeated or deeper than `depth`, or `depth` is no layer. A classifier's may
-                be deeper: the model without it does not need them.
+                be deeper: the model without it does not need them. Or labels are not numbered from 0.
         """
         self.fused_layers, self.classified_layers  # noqa: B018 - raise
+        # As text, where they were set on a configuration as JSON has them.
+        if {str(number) for number in self.id2label} != set(map(str, range(len(self.id2label)))):
+            raise ValueError(
+                f"id2label has to number the labels from 0 to {len(self.id2label) - 1}, not "
+                f"{reprlib.repr(list(self.id2label))}."
+            )
 
     @property
     def valid_layers(self) -> tuple[int, ...]:

@@ -14,7 +14,7 @@ from .audio_integrity import DamageError  # noqa: F401
 from .audio_loading import AudioError
 from .audio_network import AudioNetwork  # noqa: F401
 from .backbone_networks import NETWORKS  # noqa: F401
-from .configuration_backbone_fusion import BackboneFusionConfig
+from .configuration_backbone_fusion import BackboneFusionConfig, split_type
 from .configuration_fusion import MAX_WIDTH, Field, FusionConfig
 from .feature_extraction_fusion import FusionFeatureExtractor
 from .fusion import resolve_fusion_layers  # noqa: F401
@@ -183,15 +183,7 @@ def build_front_end(fields: Any) -> FrontEnd:
     Raises:
         ValueError: They are none of a feature extractor in `FRONT_ENDS`.
     """
-    known = f"BackboneFusion takes {', '.join(sorted(FRONT_ENDS))}"
-    if not isinstance(fields, dict):
-        raise ValueError(f"backbone_feature_extractor has to be an object, not {fields!r}. {known}.")
-    fields = copy.deepcopy(fields)
-    name = fields.pop("feature_extractor_type", None)
-    if name not in FRONT_ENDS:
-        raise ValueError(f"backbone_feature_extractor has feature_extractor_type={name!r}. {known}.")
-    if fields.pop("auto_map", None):
-        raise ValueError(f"backbone_feature_extractor names code of its own (auto_map), which is never run. {known}.")
+    name, fields = split_type("backbone_feature_extractor", fields, "feature_extractor_type", FRONT_ENDS)
     try:
         front_end = FRONT_ENDS[name](getattr(transformers, name)(**fields))
         Field(1, MAX_WIDTH).check("feature_size", front_end.feature_size)

@@ -13,7 +13,7 @@ from .configuration_ast_fusion import PATCH_SIZE, PATCH_STRIDE, ASTFusionConfig
 from .configuration_fusion import FusionConfig  # noqa: F401
 from .fusion import DurationPooling, is_traced
 from .modeling_classification import FusionForAudioClassification
-from .modeling_fusion import FusionModel, FusionPreTrainedModel, LayerOutputs
+from .modeling_fusion import FusionModel, FusionPreTrainedModel, LayerOutputs, require_eager
 from .pipeline_audio_classification import FusionAudioClassificationPipeline  # noqa: F401
 from .pipeline_audio_embedding import AudioEmbeddingPipeline  # noqa: F401
 from .pipeline_recordings import RecordingPipeline  # noqa: F401
@@ -165,12 +165,8 @@ class ASTFusionModel(ASTFusionPreTrainedModel, FusionModel):
                 f"max_length={self.config.max_length}. The feature extractor pads to its own max_length: load "
                 "both with the same one. Long recordings are for the pipeline or hf_gar, which cut them into chunks."
             )
-        attention = self.config._attn_implementation
-        if output_attentions and attention != "eager":
-            raise ValueError(
-                f"output_attentions=True, but attn_implementation={attention!r} does not compute them as such. Load "
-                'the model with attn_implementation="eager".'
-            )
+        if output_attentions:
+            require_eager(self.config._attn_implementation)
         x = self.embeddings(input_features.to(self.dtype))
         frames, clips, attentions = [], [], []
         for number, layer in enumerate(self.layers[: self.fused_layers[-1] + 1]):

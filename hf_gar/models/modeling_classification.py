@@ -6,6 +6,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.utils import can_return_tuple
 
 from .configuration_fusion import FusionConfig
+from .fusion import is_traced
 from .modeling_fusion import FusionModel, FusionPreTrainedModel
 
 # Imported so that save_pretrained, which copies what this file imports, copies the pipeline that config.json names.
@@ -202,6 +203,12 @@ class FusionForAudioClassification(FusionPreTrainedModel):
             raise ValueError(
                 "There is one label only, which every clip has. Give the clips without it a label of their own, or set "
                 'problem_type="multi_label_classification".'
+            )
+        if not is_multi_label and labels.device.type == "cpu" and not is_traced() and labels.max() >= num_labels:
+            raise ValueError(
+                f"labels has the number {int(labels.max())}, but the classifier has {num_labels} labels, which are "
+                "numbered from 0. Load it with your own labels (id2label, label2id), and ignore_mismatched_sizes=True "
+                "where it had others."
             )
         self.config.problem_type = kind  # as transformers does: it is saved, and the pipeline follows it
         logits = logits.float()

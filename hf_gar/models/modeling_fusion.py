@@ -81,9 +81,10 @@ class FusionPreTrainedModel(PreTrainedModel):
         config.check()
         super().__init__(config)
 
-    def stored_weights(self) -> Mapping[str, torch.Tensor]:
-        """The model's weights by the names that they are stored under."""
-        return self.state_dict()
+    @staticmethod
+    def stored_name(name: str) -> str:
+        """What a weight is called where it is stored, for any name that a version of transformers has for it."""
+        return name
 
     def save_pretrained(self, save_directory, **kwargs):
         """Save a repository, as in transformers, and name all the classes that load it."""
@@ -261,6 +262,15 @@ def on_one_device(layers: list[torch.Tensor]) -> list[torch.Tensor]:
     return [layer.to(layers[-1].device) for layer in layers]
 
 
+def require_eager(attention: str) -> None:
+    """Raise a ValueError where a network's attention implementation gives no attentions."""
+    if attention != "eager":
+        raise ValueError(
+            f"output_attentions=True, but attn_implementation={attention!r} does not compute them as such. Load "
+            'the model with attn_implementation="eager".'
+        )
+
+
 def set_channels_last(model: PreTrainedModel) -> None:
     """Lay the weights of convolutions out so that they are fastest, on processors and GPUs alike.
 
@@ -282,7 +292,8 @@ def require_weights_of(model: FusionPreTrainedModel, stored: Mapping[str, torch.
     integers = [f"{name} {stored[name].dtype}" for name in of_classifier if stored[name].dtype not in STORED_TYPES]
     if any(name.startswith(prefix) for name in stored):
         stored = {name.removeprefix(prefix): weight for name, weight in stored.items() if name.startswith(prefix)}
-    expected = model.stored_weights()
+    stored = {model.stored_name(name): weight for name, weight in stored.items()}
+    expected = {model.stored_name(name): weight for name, weight in model.state_dict().items()}
     beyond = "|".join(model._keys_to_ignore_on_load_unexpected or ["(?!)"])  # of layers that are not built, or none
     common = [name for name in expected if name in stored]
     problems = {

@@ -54,10 +54,9 @@ def find_candidates(
         allowed: (row,) bool, the rows that may be found; by default all.
     """
     faiss = import_library("faiss")
-    parameters = faiss.SearchParametersIVF(nprobe=min(probes, index.nlist))
-    if allowed is not None:
-        bits = np.packbits(allowed, bitorder="little")
-        parameters.sel = faiss.IDSelectorBitmap(bits)
+    selector = None if allowed is None else faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
+    # The constructor keeps the selector alive, which an assignment does not in all versions.
+    parameters = faiss.SearchParametersIVF(nprobe=min(probes, index.nlist), sel=selector)
     return index.search(queries, count, params=parameters)[1]
 
 

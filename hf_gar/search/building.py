@@ -17,7 +17,7 @@ from filelock import FileLock
 from hf_gar.embedding.layer_slices import layer_columns, layer_slices
 from hf_gar.embedding.results import EMBEDDING, FinishedJob, as_matrix
 from hf_gar.errors import HfGarError
-from hf_gar.files import remove_incomplete, write_errors
+from hf_gar.files import INCOMPLETE, write_errors
 from hf_gar.hub.load import find_repository
 from hf_gar.search.approximate import add_rows, build_lists, load_lists, save_lists
 from hf_gar.search.description import (
@@ -34,6 +34,7 @@ from hf_gar.search.reduction import Reduction, fit_reduction, load_reduction
 from hf_gar.search.vectors import Vectors, write_vectors
 
 LOCK = ".lock"
+PREFIXES = ("reduction-", "vectors-", "lists-")  # of the names of its files
 REDUCED_DIMENSION = 256
 # Up to so many rows every one is compared with a query, which takes milliseconds.
 EXACT_ROWS = 20_000
@@ -44,7 +45,7 @@ def build_index(
 ) -> IndexDescription:
     """Index a job, or those rows of it that are not in its index yet.
 
-    The standardisation and PCA stay those of the first rows until the job has grown to more than twice as many.
+    The standardisation and PCA stay those of the first rows while these are at least half of all.
 
     Args:
         job: At least 2 rows.
@@ -63,15 +64,19 @@ def build_index(
     slices = None if chosen is None else _slices(job, chosen)
     with write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
+        (folder / LOCK).touch()
     with FileLock(folder / LOCK):
+        for left in folder.glob(f".*{INCOMPLETE}"):  # by a process that was killed
+            left.unlink()
         before = read_index_description(folder)
         now = _describe(job, chosen, slices, reduced_dimension)
         if before is not None:
             _require_same_choice(folder, before, now, job)
             if before.shards == now.shards:
+                _remove_others(folder, before)
                 return before
             kept = sum(shard.rows for shard in before.shards[: common_shards(before.shards, now.shards)])
-            if kept and now.rows <= 2 * before.fitted_rows:
+            if now.rows <= 2 * min(kept, before.fitted_rows):
                 now = replace(now, fitted_rows=before.fitted_rows, reduction=before.reduction)
         builder = _Builder(job, folder, now)
         builder.write_reduction()
@@ -90,7 +95,6 @@ class _Builder:
 
     def write_reduction(self) -> None:
         path = self.folder / self.description.reduction
-        remove_incomplete(path)
         if not path.exists():
             with tqdm(total=self.description.rows, desc="Measuring the embeddings", unit=" rows") as bar:
                 blocks = (block for shard in self.job.shards for block in self._embeddings(shard, bar))
@@ -105,7 +109,6 @@ class _Builder:
         missing = sum(shard.rows for (_, shard), path in zip(shards, paths, strict=True) if not path.exists())
         with tqdm(total=missing, desc="Standardising the embeddings", unit=" rows", disable=not missing or None) as bar:
             for (file, shard), path in zip(shards, paths, strict=True):
-                remove_incomplete(path)
                 if shard.rows and not path.exists():
                     standardized = map(self.reduction.standardize, self._embeddings(file, bar))
                     write_vectors(path, standardized, shard.rows, self.description.dimension)
@@ -117,7 +120,6 @@ class _Builder:
             return self.description
         digest = _digest([self.description.reduction, *(shard.footer_sha256 for shard in self.description.shards)])
         path = self.folder / f"lists-{digest}.faiss"
-        remove_incomplete(path)
         if not path.exists():
             with tqdm(total=1, desc="Building the inverted lists", bar_format="{desc} ({elapsed})"):
                 if before is not None and before.lists and before.reduction == self.description.reduction:
@@ -173,7 +175,7 @@ def _slices(job: FinishedJob, layers: Sequence[int]) -> tuple[tuple[int, int], .
 
 def _require_own_folder(folder: Path) -> None:
     """Raise a HfGarError where a folder holds something else than an index, or what is left of one."""
-    own = (DESCRIPTION_FILE, LOCK.lstrip("."), "reduction-", "vectors-", "lists-")
+    own = (DESCRIPTION_FILE, LOCK.lstrip("."), *PREFIXES)
     if folder.exists() and not folder.is_dir():
         raise HfGarError(f"{folder} is a file. Choose another `output`.")
     foreign = [path.name for path in folder.glob("*") if not path.name.lstrip(".").startswith(own)]
@@ -197,7 +199,7 @@ def _require_same_choice(folder: Path, before: IndexDescription, now: IndexDescr
 
 def _remove_others(folder: Path, description: IndexDescription) -> None:
     """Remove the files of former indices, which nothing names any more."""
-    for pattern in ("reduction-*", "vectors-*", "lists-*"):
-        for path in folder.glob(pattern):
-            if path.name not in description.files():
-                path.unlink()
+    files = description.files()
+    for path in folder.iterdir():
+        if path.name.startswith(PREFIXES) and path.name not in files:
+            path.unlink()

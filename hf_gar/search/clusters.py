@@ -1,15 +1,20 @@
 """Which groups the recordings of a job form."""
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hf_gar.embedding.results import FinishedJob
 from hf_gar.errors import HfGarError
+from hf_gar.files import replace_when_whole
+from hf_gar.search.description import identify_shards
 from hf_gar.search.index import EmbeddingIndex
 from hf_gar.search.libraries import import_library
 from hf_gar.search.queries import name_column
@@ -17,6 +22,7 @@ from hf_gar.search.queries import name_column
 METHODS = ("hdbscan", "kmeans")
 FILE = "clusters.parquet"
 COLUMN = "cluster"
+JOB_KEY = b"hf_gar_job"  # where the file's metadata says of which job's shards it is
 COMPONENTS = 50  # in more dimensions, densities differ too little
 # The time of HDBSCAN grows with the square of the recordings: of more, a random sample is clustered, and the others
 # follow the nearest of it.
@@ -84,13 +90,31 @@ def find_clusters(
     called = [f"row {row}" for row in range(len(points))] if names is None else known[names].astype(str).tolist()
     named = {} if names is None else {names: known[names]}
     rows = pd.DataFrame({"row": np.arange(len(points)), **named, COLUMN: numbers, "similarity": similarity})
-    labels = None if column is None else known[column]
+    labels = None if column is None else known[column].dropna().map(_as_text)
     information = None
-    if labels is not None and labels.notna().any():
-        has = labels.notna().to_numpy()
+    if labels is not None and len(labels):
         metrics = import_library("sklearn.metrics")
-        information = float(metrics.adjusted_mutual_info_score(labels[has].astype(str), numbers[has]))
+        information = float(metrics.adjusted_mutual_info_score(labels, numbers[labels.index]))
     return Clusters(rows, _summarize(rows, called, labels), column, information, sampled)
+
+
+def _as_text(label: Any) -> str:
+    """A label as it is compared: also lists of them, which cannot be counted themselves."""
+    return str(label.tolist() if isinstance(label, np.ndarray) else label)
+
+
+def write_clusters(job: FinishedJob, found: Clusters) -> Path:
+    """Write the cluster of each recording into the job's folder, where the map finds it; returns the file.
+
+    Raises:
+        HfGarError: It cannot be written.
+    """
+    path = job.folder / FILE
+    table = pa.Table.from_pandas(found.rows, preserve_index=False)
+    table = table.replace_schema_metadata({**table.schema.metadata, JOB_KEY: _job_digest(job)})
+    with replace_when_whole(path) as temporary:
+        pq.write_table(table, temporary)
+    return path
 
 
 def read_clusters(job: FinishedJob) -> np.ndarray:
@@ -99,11 +123,17 @@ def read_clusters(job: FinishedJob) -> np.ndarray:
     Raises:
         HfGarError: The job has changed since.
     """
-    numbers = pq.read_table(job.folder / FILE, columns=[COLUMN])[COLUMN].to_numpy()
-    if len(numbers) != job.num_recordings:
+    table = pq.read_table(job.folder / FILE, columns=[COLUMN])
+    if table.schema.metadata.get(JOB_KEY) != _job_digest(job):
         raise HfGarError(f"{job.folder} has changed since it was clustered. Run `hf-gar cluster` again.")
+    numbers = table[COLUMN].to_numpy()
     digits = len(str(numbers.max(initial=0)))
     return np.array([None if number == NO_CLUSTER else f"{number:0{digits}d}" for number in numbers], object)
+
+
+def _job_digest(job: FinishedJob) -> bytes:
+    digests = "".join(shard.footer_sha256 for shard in identify_shards(job))
+    return hashlib.sha256(digests.encode()).hexdigest().encode()
 
 
 def _check(index: EmbeddingIndex, method: str, clusters: int | None, min_size: int | None, label: str | None) -> None:
@@ -177,7 +207,7 @@ def _summarize(rows: pd.DataFrame, names: list[str], labels: pd.Series | None) -
         central = members.nlargest(CENTRAL, "similarity")["row"]
         about: dict[str, Any] = {COLUMN: number, "size": len(members), "central": [names[row] for row in central]}
         if labels is not None:
-            counts = labels[members["row"]].value_counts()
+            counts = labels[labels.index.isin(members["row"])].value_counts()
             about[LABEL] = str(counts.index[0]) if len(counts) else None
             about["label_share"] = float(counts.iloc[0] / len(members)) if len(counts) else None
         summary.append(about)

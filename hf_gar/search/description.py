@@ -146,7 +146,9 @@ def require_same(folder: Path, found: IndexDescription, job: FinishedJob) -> Non
         differences = "; ".join(
             f"{key} is {found.job.get(key)!r} there, {expected.get(key)!r} in the job" for key in different
         )
-        raise HfGarError(f"{folder} is the index of another job than {job.folder}: {differences}. Choose another one.")
+        raise HfGarError(
+            f"{folder} is the index of another job than {job.folder}: {differences}. Choose another folder."
+        )
 
 
 def common_shards(first: Sequence[ShardIdentity], second: Sequence[ShardIdentity]) -> int:

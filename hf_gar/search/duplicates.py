@@ -26,7 +26,7 @@ from hf_gar.search.threshold import Threshold, choose_threshold, draw_histogram
 # Of each recording, the farther half of which says what distance is usual; larger groups of duplicates hang together by
 # the nearer.
 NEIGHBORS = 16
-# The least that is taken to be usual, of all recordings: among many copies of one, all around are near.
+# The minimum that is taken to be usual, of all recordings: among many copies of one, all around are near.
 USUAL_QUANTILE = 0.1
 QUERIES_AT_ONCE = 1024
 # In a large job: near-duplicates are by far the nearest, and in the same inverted list or one beside it.
@@ -67,7 +67,7 @@ def find_duplicates(
             data.
         audio_root: The folder of the recordings, where it is not the source's.
     """
-    if threshold is not None and threshold > 1:
+    if threshold is not None and not threshold <= 1:  # nor NaN
         raise HfGarError(f"`threshold` is {threshold}, but recordings have a closeness of 1 at most.")
     digests = _file_digests(index.job, audio_root)
     similarities, rows = _neighbors(index)
@@ -99,8 +99,8 @@ def _closeness(similarities: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """How close each recording is to its nearest, (row, neighbor), by their similarities and rows."""
     distances = np.maximum(1 - similarities, 0)
     usual = np.median(distances[:, distances.shape[1] // 2 :], axis=1)
-    least = max(float(np.quantile(usual, USUAL_QUANTILE)), float(np.finfo(np.float32).eps))
-    usual = np.maximum(usual, least)
+    minimum = max(float(np.quantile(usual, USUAL_QUANTILE)), float(np.finfo(np.float32).eps))
+    usual = np.maximum(usual, minimum)
     return 1 - distances / np.sqrt(usual[:, None] * usual[rows])
 
 
@@ -110,16 +110,11 @@ def _neighbors(index: EmbeddingIndex) -> tuple[np.ndarray, np.ndarray]:
     similarities = np.empty((len(index), count), np.float32)
     rows = np.empty((len(index), count), np.int64)
     with tqdm(total=len(index), desc="Finding near-duplicates", unit=" rows") as bar:
-        for first, block in index.vectors.blocks():
-            for start in range(0, len(block), QUERIES_AT_ONCE):
-                part = block[start : start + QUERIES_AT_ONCE]
-                numbers = np.arange(first + start, first + start + len(part))
-                found, found_rows = index.nearest(part, count + 1, probes=PROBES, candidates=CANDIDATES)
-                others = found_rows != numbers[:, None]
-                others[others.all(axis=1), -1] = False
-                similarities[numbers] = np.nan_to_num(found[others].reshape(-1, count), nan=-1)
-                rows[numbers] = found_rows[others].reshape(-1, count)
-                bar.update(len(part))
+        for first in range(0, len(index), QUERIES_AT_ONCE):
+            numbers = np.arange(first, min(first + QUERIES_AT_ONCE, len(index)))
+            found, rows[numbers] = index.nearest_others(numbers, count, probes=PROBES, candidates=CANDIDATES)
+            similarities[numbers] = np.nan_to_num(found, nan=-1)
+            bar.update(len(numbers))
     return similarities, rows
 
 
@@ -191,12 +186,13 @@ def write_duplicates(found: Duplicates, output: Path) -> tuple[Path, Path, Path]
 
     Args:
         found: What was found.
-        output: The files' path without `.parquet`, `-pairs.parquet` and `.png`.
+        output: The files' path; `.parquet`, `-pairs.parquet` and `.png` take the place of a suffix that is one of them.
 
     Raises:
         HfGarError: They cannot be written.
     """
-    groups, pairs, picture = (output.with_name(output.name + end) for end in (".parquet", "-pairs.parquet", ".png"))
+    stem = output.name.removesuffix(".parquet").removesuffix(".png")
+    groups, pairs, picture = (output.with_name(stem + end) for end in (".parquet", "-pairs.parquet", ".png"))
     for table, path in ((found.groups, groups), (found.pairs, pairs)):
         with replace_when_whole(path) as temporary:
             table.to_parquet(temporary, index=False)

@@ -82,17 +82,14 @@ def draw_map(
     """
     _check_method(method)
     job = open_job(folder)
-    _check_job(job, color)
+    check_job(job, color)
     picture, page = _output_files(Path(folder) / "map" if output is None else Path(output))
     sample = choose_sample(job.num_recordings, max_points, seed)
     with write_errors(picture.parent):
         picture.parent.mkdir(parents=True, exist_ok=True)
 
     with tqdm(total=4, initial=1, desc=f"Reading {len(sample)} embeddings", bar_format=STEPS) as bar:
-        drawn = job.read(sample, _columns_to_read(job, color))
-        if _is_by_cluster(job, color):
-            drawn = replace(drawn, rows=drawn.rows.assign(**{COLUMN: read_clusters(job)[sample]}))
-        _check_embeddings(drawn)
+        drawn = read_points(job, color, sample)
         files = find_recordings(drawn, audio_root)
         audio = embedded_audio(files) if embed_audio else [page_link(file, page) if file else None for file in files]
         _next_step(bar, f"Placing {len(sample)} points with {METHODS[method]}")
@@ -124,6 +121,19 @@ def choose_sample(recordings: int, max_points: int, seed: int) -> np.ndarray:
     if recordings <= max_points:
         return np.arange(recordings)
     return np.sort(np.random.default_rng(seed).choice(recordings, max_points, replace=False))
+
+
+def read_points(job: FinishedJob, color: str | None, sample: np.ndarray) -> JobResults:
+    """What a map needs of a job's rows `sample` (point,), among it the column `color`, which may be the clusters.
+
+    Raises:
+        HfGarError: Embeddings are not finite, or the job has changed since it was clustered.
+    """
+    drawn = job.read(sample, _columns_to_read(job, color))
+    if _is_by_cluster(job, color):
+        drawn = replace(drawn, rows=drawn.rows.assign(**{COLUMN: read_clusters(job)[sample]}))
+    _check_embeddings(drawn)
+    return drawn
 
 
 def find_nearest(embeddings: np.ndarray) -> list[list[tuple[int, float]]]:
@@ -188,7 +198,7 @@ def _check_method(method: str) -> None:
         _import(library)
 
 
-def _check_job(job: FinishedJob, color: str | None) -> None:
+def check_job(job: FinishedJob, color: str | None) -> None:
     """Raise a HfGarError where a job cannot be drawn."""
     if color is not None and color not in job.columns and not _is_by_cluster(job, color):
         raise HfGarError(

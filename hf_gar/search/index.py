@@ -13,12 +13,18 @@ from hf_gar.embedding.results import FinishedJob, open_job
 from hf_gar.errors import HfGarError
 from hf_gar.search.approximate import find_candidates, load_lists
 from hf_gar.search.building import EXACT_ROWS, REDUCED_DIMENSION, build_index
-from hf_gar.search.description import IndexDescription, identify_shards, read_index_description, require_same
+from hf_gar.search.description import (
+    DESCRIPTION_FILE,
+    IndexDescription,
+    identify_shards,
+    read_index_description,
+    require_same,
+)
 from hf_gar.search.filters import filter_rows
 from hf_gar.search.libraries import import_library
-from hf_gar.search.queries import QueryEmbedder, find_row
+from hf_gar.search.queries import QueryEmbedder, find_row, require_queries
 from hf_gar.search.reduction import Reduction, load_reduction
-from hf_gar.search.segments import Segment, find_segments, read_frames, require_frames
+from hf_gar.search.segments import SegmentQuery, find_segments, read_frames, require_frames
 from hf_gar.search.vectors import ROWS_AT_ONCE, Vectors
 
 INDEX_FOLDER = "index"
@@ -50,6 +56,7 @@ class EmbeddingIndex:
         self.job, self.folder, self.description = job, folder, description
         paths = [folder / description.vectors_file(shard) for shard in description.shards]
         self.vectors = Vectors(paths, [shard.rows for shard in description.shards], description.dimension)
+        self._embedders: dict[tuple, QueryEmbedder] = {}
 
     @classmethod
     def build(
@@ -76,6 +83,8 @@ class EmbeddingIndex:
             import_library(library)
         if dimensions < 1:
             raise ValueError(f"dimensions has to be 1 or more, not {dimensions}.")
+        if layers is not None and not layers:
+            raise ValueError("layers names no layer. Leave it out to search all.")
         opened = open_job(job)
         folder = Path(job) / INDEX_FOLDER if output is None else Path(output)
         return cls(opened, folder, build_index(opened, folder, layers, dimensions))
@@ -99,6 +108,13 @@ class EmbeddingIndex:
                 f"{opened.folder} has changed since it was indexed in {folder}. Run the same `hf-gar index` again."
             )
         return cls(opened, folder, description)
+
+    @classmethod
+    def open_or_build(cls, job: str | Path, index: str | Path | None = None) -> "EmbeddingIndex":
+        """As `open`; where there is no index in the usual place, it is built."""
+        if index is None and not (Path(job) / INDEX_FOLDER / DESCRIPTION_FILE).exists():
+            return cls.build(job)
+        return cls.open(job, index)
 
     def __len__(self) -> int:
         return self.description.rows
@@ -134,26 +150,24 @@ class EmbeddingIndex:
             AudioError: A query cannot be read.
             HfGarError: A query is silent, k is larger than the job, the filter will not do, or the model has changed.
         """
-        embedder = QueryEmbedder(self.job, model, device)
-        return self.search_embeddings(embedder.embed(queries), k, where=where)
+        require_queries(queries)
+        self._check_k(k, len(self))  # before the model is loaded
+        embedded = self.embedder(model, device).embed(queries)
+        return self.search_embeddings(np.stack([embedding.clip for embedding in embedded]), k, where=where)
 
     def search_rows(self, rows: Sequence[int], k: int = 10, *, where: str | None = None) -> datasets.Dataset:
         """As `search`, with recordings of the job as queries, by their numbers; none finds itself."""
+        require_queries(rows)
         numbers = np.asarray(rows, np.int64)
         self._check_rows(numbers)
         self._check_k(k, len(self) - 1)
-        similarities, found = self.nearest(self.vectors.take(numbers), k + 1, allowed=self._allowed(where))
-        others = found != numbers[:, None]
-        others[others.all(axis=1), -1] = False  # of more than k rows as near as itself, one too many
-        shape = (len(numbers), found.shape[1] - 1)
-        return self._as_dataset(similarities[others].reshape(shape), found[others].reshape(shape))
+        return self._as_dataset(*self.nearest_others(numbers, k, allowed=self._allowed(where)))
 
     def search_embeddings(self, embeddings: np.ndarray, k: int = 10, *, where: str | None = None) -> datasets.Dataset:
         """As `search`, of embeddings (query, D) that the job's model gave, all of their layers."""
         self._check_k(k, len(self))
-        allowed = self._allowed(where)
-        queries = self.reduction.standardize(embeddings[:, self.description.columns])
-        return self._as_dataset(*self.nearest(queries, k, allowed=allowed))
+        queries = self.standardize(embeddings)
+        return self._as_dataset(*self.nearest(queries, k, allowed=self._allowed(where)))
 
     def search_segments(
         self,
@@ -183,28 +197,47 @@ class EmbeddingIndex:
             HfGarError: The job has no frames; or as `search`.
         """
         require_frames(self.job)
-        allowed = self._allowed(where)
-        embedder = (
-            None
-            if all(isinstance(query, int) for query in queries)
-            else QueryEmbedder(self.job, model, device, with_frames=True)
-        )
-        added: dict[str, list] = {name: [] for name in ("query", *Segment._fields)}
-        for number, query in enumerate(queries):
-            inside = allowed
-            if isinstance(query, int):
+        require_queries(queries)
+        if k < 1:
+            raise HfGarError(f"`k` is {k}. Choose 1 or more.")
+        wanted = []
+        for query in queries:
+            if isinstance(query, (int, np.integer)):
                 self._check_rows(np.array([query]))
-                frames = read_frames(self.job, query)
-                inside = np.ones(len(self), bool) if allowed is None else allowed.copy()
-                inside[query] = False
+                wanted.append(SegmentQuery(read_frames(self.job, int(query)), int(query)))
             else:
-                assert embedder is not None
-                frames = embedder.embed_frames(query)
-            for segment in find_segments(self.job, frames, k, inside, self.description.columns):
-                for name, value in zip(added, (number, *segment), strict=True):
-                    added[name].append(value)
-        arrays = {name: np.asarray(values) for name, values in added.items()}
-        return with_source_columns(self.job, np.asarray(added["row"], np.int64), arrays)
+                (embedding,) = self.embedder(model, device, with_frames=True).embed([query])
+                assert embedding.frames is not None
+                wanted.append(SegmentQuery(embedding.frames))
+        found = find_segments(self.job, wanted, k, self._allowed(where), self.description.columns)
+        segments = [segment for of_query in found for segment in of_query]
+        rows = np.array([segment.row for segment in segments], np.int64)
+        added = {
+            "query": np.repeat(np.arange(len(found)), [len(of_query) for of_query in found]),
+            "row": rows,
+            "start_s": np.array([segment.start_s for segment in segments], np.float64),
+            "end_s": np.array([segment.end_s for segment in segments], np.float64),
+            "similarity": np.array([segment.similarity for segment in segments], np.float64),
+        }
+        return with_source_columns(self.job, rows, added)
+
+    def embedder(
+        self, model: str | Path | None = None, device: str | None = None, with_frames: bool = False
+    ) -> QueryEmbedder:
+        """What embeds recordings as the job was; the last one is kept, so that its model is loaded once.
+
+        Args:
+            model: As of `search`.
+            device: As of `search`.
+            with_frames: Give their frames, too.
+
+        Raises:
+            HfGarError: The model is gone, or another one than the job's.
+        """
+        options = (model, device, with_frames)
+        if options not in self._embedders:
+            self._embedders = {options: QueryEmbedder(self.job, *options)}
+        return self._embedders[options]
 
     def find_row(self, name: str) -> int:
         """The number of the recording that is called `name` in the column of names.
@@ -213,6 +246,16 @@ class EmbeddingIndex:
             HfGarError: There is none, or several.
         """
         return find_row(self.job, name)
+
+    def standardize(self, embeddings: np.ndarray) -> np.ndarray:
+        """Embeddings (query, D) of the job's model as `nearest` takes them.
+
+        Raises:
+            ValueError: They have another shape.
+        """
+        if embeddings.ndim != 2 or embeddings.shape[1] != self.job.dimension:
+            raise ValueError(f"embeddings has the shape {embeddings.shape}, expected (query, {self.job.dimension}).")
+        return self.reduction.standardize(embeddings[:, self.description.columns])
 
     def nearest(
         self,
@@ -253,6 +296,13 @@ class EmbeddingIndex:
         if incomplete.any():  # what is allowed is in other lists
             similarities[incomplete], numbers[incomplete] = self._compare_all(queries[incomplete], k, rows)
         return similarities, numbers
+
+    def nearest_others(self, rows: np.ndarray, k: int, **options: Any) -> tuple[np.ndarray, np.ndarray]:
+        """As `nearest`, with its options, of some rows (query,) themselves, none of which finds itself."""
+        similarities, found = self.nearest(self.vectors.take(rows), k + 1, **options)
+        others = found != rows[:, None]
+        others[others.all(axis=1), -1] = False  # of more than k rows as near as itself, one too many
+        return similarities[others].reshape(len(rows), k), found[others].reshape(len(rows), k)
 
     @cached_property
     def _lists(self) -> Any:

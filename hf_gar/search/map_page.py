@@ -53,22 +53,24 @@ def write_page(
     """
     from plotly.offline import get_plotlyjs
 
+    described = describe_rows(rows)
     points = [
         {**about, "audio": url, "nearest": [[other, round(similarity, 2)] for other, similarity in others]}
-        for about, url, others in zip(_describe_rows(rows), audio, nearest, strict=True)
+        for about, url, others in zip(described, audio, nearest, strict=True)
     ]
-    content: dict[str, Any] = {
-        "title": title,
-        "points": points,
-        "traces": [_trace(group, positions, points) for group in _bottom_first(coloring.groups)],
-        "layout": _layout(coloring),
-    }
-    if coloring.values is not None:
-        content["traces"].append(_scale_trace(coloring, positions, points))
+    content = {"title": title, "points": points, **draw_points(positions, coloring, described)}
     filled = {"plotly": get_plotlyjs(), "content": json_in_script(content)}
     # One pass: what is filled in is not searched for more places.
     page = re.sub(r"\{\{(\w+)\}\}", lambda place: filled[place[1]], TEMPLATE.read_text(encoding="utf-8"))
     write_whole_file(path, page)
+
+
+def draw_points(positions: np.ndarray, coloring: Coloring, points: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Plotly's `traces` and `layout` of points at `positions` (point, 2), as `describe_rows` describes them."""
+    traces = [_trace(group, positions, points) for group in _bottom_first(coloring.groups)]
+    if coloring.values is not None:
+        traces.append(_scale_trace(coloring, positions, points))
+    return {"traces": traces, "layout": _layout(coloring)}
 
 
 def json_in_script(content: Any) -> str:
@@ -109,8 +111,8 @@ def _data_url(path: Path) -> str:
     return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 
-def _describe_rows(rows: pd.DataFrame) -> list[dict[str, Any]]:
-    """Each row's name, and what its short columns say: [column, value] pairs of text."""
+def describe_rows(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    """Each row's `name`, and in `details` what its short columns say: [column, value] pairs of text."""
     name_column, columns = described_columns(list(rows.columns))
     described = []
     for index, row in zip(rows.index, rows.to_dict("records"), strict=True):

@@ -3,15 +3,14 @@
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow.compute as pc
 
 from hf_gar.embedding.crop import Crop
 from hf_gar.embedding.decoding import read_blocks
-from hf_gar.embedding.embedder import AudioEmbedder
-from hf_gar.embedding.length_buckets import Embedding
+from hf_gar.embedding.embedder import AudioEmbedder, Embedding
 from hf_gar.embedding.results import FinishedJob
 from hf_gar.embedding.shards import NAME_COLUMNS
 from hf_gar.errors import HfGarError
@@ -73,36 +72,26 @@ class QueryEmbedder:
                 "rows of the job instead."
             )
 
-    def embed(self, queries: Sequence[Any]) -> np.ndarray:
-        """Embed recordings: (query, D).
+    def embed(self, queries: Sequence[Any]) -> list[Embedding]:
+        """Embed recordings.
 
         Raises:
             AudioError: One cannot be read.
             HfGarError: One is silent.
         """
-        return np.stack([embedding.clip for embedding in self._embed(queries)])
-
-    def embed_frames(self, query: Any) -> np.ndarray:
-        """The frames of a recording, (frame, D).
-
-        Raises:
-            AudioError: It cannot be read.
-            HfGarError: It is silent.
-        """
-        frames = self._embed([query])[0].frames
-        assert frames is not None
-        return frames
-
-    def _embed(self, queries: Sequence[Any]) -> list[Embedding]:
         for query in queries:
             name, blocks = read_blocks(query, self.embedder.feature_extractor.sampling_rate, None, None)
-            if max((float(np.abs(block).max(initial=0)) for block in blocks), default=0) < SILENT:
+            if not any(np.abs(block).max(initial=0) >= SILENT for block in blocks):
                 raise HfGarError(f"{name} is silent: there is nothing to look for. Choose another query.")
-        embedded = self.embedder.embed(queries)
-        for result in embedded:
-            if not isinstance(result, Embedding):
-                raise result
-        return [result for result in embedded if isinstance(result, Embedding)]
+        return cast(list[Embedding], self.embedder.embed(queries))  # it raises errors, and returns none
+
+
+def require_queries(queries: Sequence[Any]) -> None:
+    """Raise a ValueError for what is no list, as a single path is, or an empty one."""
+    if isinstance(queries, (str, bytes, Path, dict, int)):
+        raise ValueError(f"Expected a list of queries, not {type(queries).__name__}: put a single one into a list.")
+    if len(queries) == 0:
+        raise ValueError("There is no query. Pass at least one.")
 
 
 def name_column(job: FinishedJob) -> str | None:

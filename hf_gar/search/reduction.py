@@ -15,6 +15,8 @@ from hf_gar.search.libraries import import_library
 # PCA is fitted to a random sample of so many bytes at most: its components only choose candidates.
 SAMPLE_BYTES = 128 * 2**20
 MAX_COVARIANCE = 2048  # dimensions; from more, randomised PCA is faster
+# The minimum deviation of a dimension, relative to its mean: less is rounding, which standardising would magnify.
+MIN_DEVIATION = 1e-5
 SEED = 0
 
 
@@ -24,7 +26,7 @@ class Reduction:
 
     Args:
         mean: (D,) of the embeddings that it was fitted to.
-        scale: (D,), their standard deviation; 1 where a dimension is constant.
+        scale: (D,), their standard deviation, but above what rounding makes; 1 where a dimension is constant.
         components: (d, D), the principal components of the standardised embeddings.
         kept_variance: The share of their variance that the components keep, from 0 to 1.
     """
@@ -89,7 +91,8 @@ def fit_reduction(blocks: Iterable[np.ndarray], num_rows: int, dimension: int, r
         first += len(block)
     if not scaler.var_.any():
         raise HfGarError(f"All {num_rows} embeddings are equal: there is nothing to tell apart. Check the recordings.")
-    mean, scale = scaler.mean_.astype(np.float32), scaler.scale_.astype(np.float32)
+    mean = scaler.mean_.astype(np.float32)
+    scale = np.maximum(scaler.scale_, MIN_DEVIATION * np.abs(scaler.mean_)).astype(np.float32)
     sample -= mean
     sample /= scale
     count = min(reduced_dimension, *sample.shape)

@@ -1,6 +1,6 @@
 """Where in long recordings something like a query occurs: jobs that have frames."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +16,7 @@ FRAMES, TIMES, DURATION = "frame_embeddings", "frame_times", "duration_s"
 SAMPLE = 256
 SEED = 0
 ALL = slice(None)
+PIECES_AT_ONCE = 1024  # of a long recording, whose means are in memory
 
 
 class Segment(NamedTuple):
@@ -25,6 +26,13 @@ class Segment(NamedTuple):
     start_s: float
     end_s: float
     similarity: float
+
+
+class SegmentQuery(NamedTuple):
+    """The frames (frame, D) of what is looked for, and its row, where it is a recording of the job itself."""
+
+    frames: np.ndarray
+    row: int | None = None
 
 
 def require_frames(job: FinishedJob) -> None:
@@ -43,20 +51,20 @@ def read_frames(job: FinishedJob, row: int) -> np.ndarray:
 
 def find_segments(
     job: FinishedJob,
-    query: np.ndarray,
+    queries: Sequence[SegmentQuery],
     k: int,
     allowed: np.ndarray | None = None,
     columns: np.ndarray | slice = ALL,
-) -> list[Segment]:
-    """The pieces of a job's recordings that are most similar to a query of the same length.
+) -> list[list[Segment]]:
+    """The pieces of a job's recordings that are most similar to each query, and as long.
 
-    All frames of the job are read. A piece is compared by the mean of its frames, standardised as the job's frames are;
-    pieces of one recording do not overlap.
+    All frames of the job are read once. A piece is compared by the mean of its frames, standardised as the job's frames
+    are; pieces of one recording do not overlap. A recording of the job is not looked for in itself.
 
     Args:
         job: With frames.
-        query: Its frames, (frame, D).
-        k: How many pieces, the most similar first.
+        queries: What to look for.
+        k: How many pieces for each, the most similar first.
         allowed: (row,) bool, the recordings to look into; by default all.
         columns: The dimensions to compare; by default all.
     """
@@ -71,19 +79,23 @@ def find_segments(
         standardized = (means - scaler.mean_) / scaler.scale_
         return standardized / np.maximum(np.linalg.norm(standardized, axis=1, keepdims=True), np.finfo(float).tiny)
 
-    (wanted,) = standardize(query[:, columns].mean(axis=0, keepdims=True))
-    found: list[Segment] = []
+    wanted = [standardize(query.frames[:, columns].mean(axis=0, keepdims=True))[0] for query in queries]
+    found: list[list[Segment]] = [[] for _ in queries]
     rows = np.arange(job.num_recordings) if allowed is None else np.flatnonzero(allowed)
     for numbers, table in _tables(job, rows):
-        for index, row in enumerate(numbers):
+        for index, row in enumerate(numbers.tolist()):
             frames = _frames(table, index)[:, columns]
-            length = min(len(query), len(frames))
-            similarities = standardize(_moving_mean(frames, length)) @ wanted
             times, end = table[TIMES][index].values.to_numpy(), table[DURATION][index].as_py()
-            for start in _peaks(similarities, length, k):
-                similarity = float(similarities[start])
-                found.append(Segment(int(row), *_time_range(times, start, length, end), similarity))
-        found = sorted(found, key=lambda segment: -segment.similarity)[:k]
+            for number, query in enumerate(queries):
+                if query.row == row:
+                    continue
+                length = min(len(query.frames), len(frames))
+                similarities = _similarities(frames, length, standardize, wanted[number])
+                pieces = [
+                    Segment(row, *_time_range(times, start, length, end), float(similarities[start]))
+                    for start in _peaks(similarities, length, k)
+                ]
+                found[number] = sorted([*found[number], *pieces], key=lambda segment: -segment.similarity)[:k]
     return found
 
 
@@ -102,6 +114,15 @@ def _frames(table: pa.Table, index: int) -> np.ndarray:
     """The frames (frame, D) of a row of a table."""
     vectors = table[FRAMES][index].values
     return vectors.flatten().to_numpy().reshape(-1, vectors.type.list_size)
+
+
+def _similarities(
+    frames: np.ndarray, length: int, standardize: Callable[[np.ndarray], np.ndarray], wanted: np.ndarray
+) -> np.ndarray:
+    """How similar the means of all `length` frames in a row are to a standardised query (D,): (start,)."""
+    starts = range(0, len(frames) - length + 1, PIECES_AT_ONCE)
+    blocks = (frames[start : start + PIECES_AT_ONCE + length - 1] for start in starts)
+    return np.concatenate([standardize(_moving_mean(block, length)) @ wanted for block in blocks])
 
 
 def _moving_mean(frames: np.ndarray, length: int) -> np.ndarray:

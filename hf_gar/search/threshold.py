@@ -8,9 +8,9 @@ import numpy as np
 from hf_gar.pictures import new_picture
 
 # Distances, 1 - closeness, are compared by their logarithm; nearer ones are the same.
-LEAST_DISTANCE = 1e-3
-LEAST_DEVIATION = 0.005  # of a group of logarithms to base 10: a few equal values have none
-LEAST_PAIRS = 3
+MIN_DISTANCE = 1e-3
+MIN_DEVIATION = 0.005  # of a group of logarithms to base 10: a few equal values have none
+MIN_PAIRS = 3
 # How much smaller the criterion is where two groups are told apart: of one group, however skewed, 0.15 at most.
 TWO_GROUPS = 0.25
 OUTLIER = 7.0  # deviations from the median, where there is one group
@@ -33,18 +33,18 @@ def choose_threshold(nearest: np.ndarray) -> Threshold:
     error thresholding", 1986). Where there is one group, only what is far outside of it is a near-duplicate: seven
     deviations, as the lower quartile tells them, nearer than the median.
     """
-    distances = np.sort(np.log10(np.maximum(1 - nearest.astype(np.float64), LEAST_DISTANCE)))
+    distances = np.sort(np.log10(np.maximum(1 - nearest.astype(np.float64), MIN_DISTANCE)))
     split = _minimum_error_split(distances)
     if split is not None:
         return Threshold(1 - 10 ** float(distances[split - 1 : split + 1].mean()), True)
     median = np.median(distances)
-    deviation = max((median - np.quantile(distances, 0.25)) / QUARTILE, LEAST_DEVIATION)
+    deviation = max((median - np.quantile(distances, 0.25)) / QUARTILE, MIN_DEVIATION)
     return Threshold(1 - 10 ** float(median - OUTLIER * deviation), False)
 
 
 def _minimum_error_split(values: np.ndarray) -> int | None:
     """How many of the values (value,), ascending, are the lower group; None where they are one group."""
-    low = np.arange(LEAST_PAIRS, len(values) - LEAST_PAIRS + 1)
+    low = np.arange(MIN_PAIRS, len(values) - MIN_PAIRS + 1)
     if not len(low):
         return None
     high, share = len(values) - low, low / len(values)
@@ -59,7 +59,7 @@ def _minimum_error_split(values: np.ndarray) -> int | None:
 
 
 def _log(variance: np.ndarray) -> np.ndarray:
-    return np.log(np.maximum(variance, LEAST_DEVIATION**2))
+    return np.log(np.maximum(variance, MIN_DEVIATION**2))
 
 
 def draw_histogram(path: Path, nearest: np.ndarray, threshold: float) -> None:
@@ -68,14 +68,14 @@ def draw_histogram(path: Path, nearest: np.ndarray, threshold: float) -> None:
     Raises:
         HfGarError: The file cannot be written.
     """
-    distances = np.maximum(1 - nearest.astype(np.float64), LEAST_DISTANCE)
+    distances = np.maximum(1 - nearest.astype(np.float64), MIN_DISTANCE)
     bins = np.geomspace(distances.min(), distances.max() * 1.001, BINS).tolist()
     is_near = nearest >= threshold
     with new_picture(path, 8, 4) as figure:
         axes = figure.add_subplot(xscale="log", yscale="log")
         axes.hist(distances[is_near], bins, color="#DC050C", label=f"near-duplicates: {is_near.sum()}")
         axes.hist(distances[~is_near], bins, color="#004488", label=f"others: {(~is_near).sum()}")
-        axes.axvline(max(1 - threshold, LEAST_DISTANCE), color="#222222", linestyle="--", label=f"{threshold:.3f}")
+        axes.axvline(max(1 - threshold, MIN_DISTANCE), color="#222222", linestyle="--", label=f"{threshold:.3f}")
         axes.set(xlabel="closeness to the nearest recording", ylabel="recordings")
         axes.set_xticks([1 - tick for tick in TICKS], [f"{tick:g}" for tick in TICKS])
         axes.set_xticks([], minor=True)

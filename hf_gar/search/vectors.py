@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from hf_gar.errors import HfGarError
 from hf_gar.files import replace_when_whole
@@ -74,13 +75,15 @@ class Vectors:
 
 
 def _open(path: Path, shape: tuple[int, int]) -> np.ndarray:
+    """A file's vectors, mapped into memory. NumPy would keep the file open, and a job may have thousands of shards."""
     try:
-        file = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
+        with path.open("rb") as file:
+            np.lib.format.read_magic(file)
+            found, _, dtype = np.lib.format.read_array_header_1_0(file)
+            skipped = file.tell() // np.dtype(np.float16).itemsize
+        if found != shape or dtype != np.float16:
+            raise ValueError(f"it holds {found} {dtype} instead of {shape} float16")
+        mapped = torch.from_file(str(path), shared=False, size=skipped + shape[0] * shape[1], dtype=torch.float16)
+    except (OSError, ValueError, RuntimeError) as error:
         raise HfGarError(f"{path} is damaged: {error}. Remove the index, and index the job again.") from error
-    if file.shape != shape or file.dtype != np.float16:
-        raise HfGarError(
-            f"{path} holds {file.shape} {file.dtype} instead of {shape} float16. Remove the index, and index the job "
-            "again."
-        )
-    return file
+    return mapped[skipped:].reshape(shape).numpy()

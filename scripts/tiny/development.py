@@ -9,13 +9,13 @@ import torch
 from datasets.utils import tqdm
 
 from hf_gar import Cnn14FusionModel
+from hf_gar.embedding.layer_slices import layer_slices
 from hf_gar.evaluation.evaluate import EmbeddedTask, evaluate_embeddings
-from hf_gar.evaluation.layer_search import choose_dimensions, layer_slices
+from hf_gar.evaluation.layer_search import choose_dimensions
 from hf_gar.evaluation.tasks import LEARNING_RATE
 from tiny.spectrograms import Spectrograms
 
 FOLDS = 5
-SEED = 42
 
 
 @torch.no_grad()
@@ -65,8 +65,7 @@ def compare_layers(model: Cnn14FusionModel, tasks: dict[str, EmbeddedTask]) -> p
     choices = [layers for size in range(1, len(slices) + 1) for layers in combinations(slices, size)]
     scores = [
         {
-            name: 100
-            * evaluate_embeddings(choose_dimensions(task, slices, layers), [LEARNING_RATE], seeds=[SEED]).test.mean
+            name: 100 * evaluate_embeddings(choose_dimensions(task, slices, layers), [LEARNING_RATE]).test.mean
             for name, task in tasks.items()
         }
         for layers in tqdm(choices, "Comparing layers", unit=" sets")

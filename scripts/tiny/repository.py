@@ -8,9 +8,10 @@ import pandas as pd
 import torch
 from safetensors.torch import save_file
 
-from hf_gar import Cnn14FusionFeatureExtractor, Cnn14FusionModel
+from hf_gar import Cnn14FusionFeatureExtractor, Cnn14FusionForAudioClassification
 from hf_gar.hub.card import CARD_FILE
 from hf_gar.hub.load import CONFIG_FILE, FEATURE_EXTRACTOR_FILE, find_repository
+from hf_gar.models.modeling_classification import CLASSIFICATION_PIPELINE
 from tiny.material import SOURCES
 
 WEIGHTS_FILE = "model.safetensors"
@@ -20,23 +21,20 @@ SHOWN = 10
 EVIDENCE_MARK = "<!-- evidence -->"
 
 
-def write_repository(model: Cnn14FusionModel, labels: dict[str, list[str]], layers: list[int], folder: Path) -> None:
+def write_repository(model: Cnn14FusionForAudioClassification, layers: list[int], folder: Path) -> None:
     """Write configuration, feature extractor and weights, these in float16: half of what they take otherwise.
 
     The repository says that its network computes in float32, and has no code: the installed classes load it.
 
     Args:
-        model: The whole network.
-        labels: What it was trained to tell apart, by the column of the dataset.
+        model: The whole network with its classifier.
         layers: Those that are fused by default.
         folder: The folder to write.
     """
     folder.mkdir(parents=True, exist_ok=True)
     config = model.config
-    config.fusion_layers, config.depth = layers, config.unfused_layer
-    names = [f"{column}: {name}" if column != "sound" else name for column, of_it in labels.items() for name in of_it]
-    config.id2label = dict(enumerate(names))
-    config.label2id = {name: number for number, name in config.id2label.items()}
+    config.fusion_layers = layers
+    config.custom_pipelines = {**config.custom_pipelines, **CLASSIFICATION_PIPELINE}
     config.dtype = torch.float32
     config.architectures = [type(model).__name__]
     config.to_json_file(folder / CONFIG_FILE)
@@ -66,10 +64,11 @@ def write_card(folder: Path, accuracies: pd.DataFrame, results: dict[str, Any]) 
     text = CARD_TEMPLATE.read_text(encoding="utf-8").format(
         parameters=sum(weight.numel() for weight in model.parameters()) / 1e6,
         megabytes=(folder / WEIGHTS_FILE).stat().st_size / 1e6,
-        layers=f"block{'s' if len(layers) > 1 else ''} {' and '.join(map(str, layers))}",
+        layers="+".join(map(str, layers)),
         dimension=config.embedding_size,
         clips=results["clips"]["train"],
         labels=sum(results["labels"].values()),
+        sounds=config.num_labels,
         sources=markdown_rows((name, *about) for name, about in SOURCES.items()),
         steps=results["training"]["steps"],
         batch_size=results["training"]["batch_size"],

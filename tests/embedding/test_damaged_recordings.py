@@ -69,7 +69,7 @@ def test_damaged_files_among_good_ones(tmp_path):
     errors = {error["file"]: error["reason"] for error in map(json.loads, (tmp_path / "out" / "errors.jsonl").open())}
     results = read_job(tmp_path / "out")
     embedded = set(results.rows["file_name"])
-    assert len(embedded) + len(errors) == len(good) + len(damaged) == status.embedded + status.failed
+    assert len(embedded) + len(errors) == len(good) + len(damaged) == status.done + status.failed
     assert set(good) <= embedded
     assert np.isfinite(results.embeddings).all()
     assert all(name in reason for name, reason in errors.items())

@@ -214,7 +214,7 @@ def test_embeddings_that_are_not_finite_are_errors(rows, model_type, extractor, 
     build_overflowing(model_type).save_pretrained(tmp_path / "repository")
     extractor.save_pretrained(tmp_path / "repository")
     status = embed_job(rows, tmp_path / "repository", tmp_path / "job")
-    assert (status.embedded, status.failed) == (0, len(rows))
+    assert (status.done, status.failed) == (0, len(rows))
 
 
 def test_a_model_that_is_built_takes_no_options_of_a_repository(repository, model, extractor):

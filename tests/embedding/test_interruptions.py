@@ -23,6 +23,7 @@ from hf_gar.embedding.job_folder import LOCK_TIMEOUT_S, LOCKS, read_status
 from hf_gar.embedding.results import read_job
 from hf_gar.errors import HfGarError
 from tests.conftest import embed_job, real_folder, relative_error, save_tiny, tone
+from tests.interruptions import kill_until_done, num_finished
 
 
 @pytest.fixture(scope="module")
@@ -56,25 +57,6 @@ def real_table(tmp_path_factory) -> Path:
 def command(table, repository, output, *arguments) -> list[str]:
     options = ["--model", repository, "--output", output, "--dtype", "float32", *arguments]
     return [sys.executable, "-m", "hf_gar", "embed", *map(str, [table, *options])]
-
-
-def num_finished(output: Path) -> int:
-    return len(list(output.glob("part-*.parquet")))
-
-
-def kill_until_done(arguments: list[str], output: Path, kills: int, shards: int) -> None:
-    """Run a command again and again, and kill it so many times at work, at a random moment; then let it end."""
-    moments = random.Random(0)
-    for kill in range(kills):
-        process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        # Not so late that too few shards are left for the other kills.
-        deadline = time.monotonic() + moments.uniform(1, 12)
-        while time.monotonic() < deadline and num_finished(output) < shards * (kill + 1) // (kills + 1):
-            time.sleep(0.01)
-        assert process.poll() is None, "the command ended before it was killed"
-        process.kill()
-        assert process.wait() == -signal.SIGKILL
-    subprocess.run(arguments, check=True, capture_output=True)
 
 
 def assert_same_job(found: Path, expected: Path, tolerance: float = 0) -> None:
@@ -174,6 +156,7 @@ def test_who_looks_at_a_shard_does_not_keep_a_run_from_it(table, repository, tmp
     assert embed_job([table], repository, tmp_path / "out", shard=1).missing == ()
 
 
+@pytest.mark.slow
 def test_a_process_for_each_device(table, repository, tmp_path):
     embed_job([table], repository, tmp_path / "two", num_shards=4, devices=["cpu", "cpu"])
     embed_job([table], repository, tmp_path / "one", num_shards=4)
@@ -250,7 +233,7 @@ def test_one_shard_alone_and_its_status(table, repository, tmp_path, run_here):
     embed_job([table], repository, tmp_path / "out")  # the damaged one, too
     code, printed, _ = run_here("status", tmp_path / "out")
     assert code == 0
-    assert "recordings  120 embedded, 0 failed, of 120" in printed
+    assert "recordings  120 done, 0 failed, of 120" in printed
     with pytest.raises(HfGarError, match="num_shards is 5 there, 4 now"):
         embed_job([table], repository, tmp_path / "out", num_shards=4)
 
@@ -260,12 +243,12 @@ def test_what_failed_is_tried_again_when_asked(recordings, repository, tmp_path)
     (recordings / "clip2.ogg").write_bytes(good[:1000])
     (recordings / "clip4.wav").rename(tmp_path / "away.wav")
     status = embed_job([recordings], repository, tmp_path / "out", num_shards=2)
-    assert (status.embedded, status.failed) == (4, 2)
+    assert (status.done, status.failed) == (4, 2)
     assert embed_job([recordings], repository, tmp_path / "out").failed == 2  # not unasked
 
     (recordings / "clip2.ogg").write_bytes(good)
     status = embed_job([recordings], repository, tmp_path / "out", retry_failed=True)
-    assert (status.embedded, status.failed) == (5, 1)
+    assert (status.done, status.failed) == (5, 1)
     (error,) = map(json.loads, (tmp_path / "out" / "errors.jsonl").read_text().splitlines())
     assert error["file"] == "clip4.wav"
     (tmp_path / "away.wav").rename(recordings / "clip4.wav")

@@ -29,7 +29,7 @@ def add_bad_files(folder) -> set[str]:
 
 def test_a_jobs_folder(recordings, repository, model, tmp_path):
     summary = embed_job([recordings], repository, tmp_path / "out")
-    assert (summary.embedded, summary.failed) == (6, 0)
+    assert (summary.done, summary.failed) == (6, 0)
     assert {path.name for path in summary.output.iterdir()} == {
         "part-00000-of-00001.parquet",
         "errors.jsonl",
@@ -50,7 +50,7 @@ def test_a_jobs_folder(recordings, repository, model, tmp_path):
 def test_bad_files_are_named_and_the_rest_embedded(recordings, repository, tmp_path):
     bad = add_bad_files(recordings)
     summary = embed_job([recordings], repository, tmp_path / "out", batch_size=4)
-    assert (summary.embedded, summary.failed) == (6, 4)
+    assert (summary.done, summary.failed) == (6, 4)
     errors = [json.loads(line) for line in (tmp_path / "out" / "errors.jsonl").read_text().splitlines()]
     assert {error["file"] for error in errors} == bad
     assert all(error["file"] in error["reason"] for error in errors)
@@ -70,7 +70,7 @@ def test_frames_are_stored_with_their_times(recordings, repository, extractor, t
 def test_a_source_with_nothing_good(recordings, repository, tmp_path):
     bad = [recordings / name for name in add_bad_files(recordings)]
     summary = embed_job(bad, repository, tmp_path / "out")
-    assert (summary.embedded, summary.failed) == (0, 4)
+    assert (summary.done, summary.failed) == (0, 4)
     assert pq.read_metadata(tmp_path / "out" / "part-00000-of-00001.parquet").num_rows == 0
 
 
@@ -78,7 +78,7 @@ def test_a_finished_job_is_not_run_again(recordings, repository, tmp_path):
     embed_job([recordings], repository, tmp_path / "out")
     shard = tmp_path / "out" / "part-00000-of-00001.parquet"
     before = shard.stat().st_mtime_ns
-    assert embed_job([recordings], repository, tmp_path / "out").embedded == 6
+    assert embed_job([recordings], repository, tmp_path / "out").done == 6
     assert shard.stat().st_mtime_ns == before
 
 
@@ -106,11 +106,11 @@ def test_damaged_weights_are_the_models_fault_and_claim_no_folder(recordings, re
 def test_a_relative_and_an_absolute_source_are_the_same_job(recordings, repository, tmp_path, monkeypatch):
     embed_job([recordings], repository, tmp_path / "out")
     monkeypatch.chdir(recordings.parent)
-    assert embed_job([recordings.name], repository, tmp_path / "out").embedded == 6
+    assert embed_job([recordings.name], repository, tmp_path / "out").done == 6
 
 
 def test_a_folder_that_holds_something_else_is_left_alone(recordings, repository, tmp_path):
-    with pytest.raises(HfGarError, match="holds something else than an embedding job"):
+    with pytest.raises(HfGarError, match="holds something else than a job"):
         embed_job([recordings], repository, recordings)
 
 
@@ -128,5 +128,5 @@ def test_real_recordings(repository, tmp_path):
     for path in sorted((folder / "audio").glob("*.wav"))[::100]:
         shutil.copy(path, tmp_path / "some")
     summary = embed_job([tmp_path / "some"], repository, tmp_path / "out")
-    assert (summary.embedded, summary.failed) == (30, 0)
+    assert (summary.done, summary.failed) == (30, 0)
     assert np.isfinite(parquet(tmp_path / "out")["embedding"][:]).all()

@@ -15,7 +15,7 @@ import soundfile
 
 from hf_gar import HfGarError
 from hf_gar.embedding import sources
-from hf_gar.embedding.publish import push_dataset
+from hf_gar.embedding.publish import fetch_job, push_dataset
 from hf_gar.embedding.results import read_job
 from tests.conftest import embed_job, relative_error, save_tiny
 from tests.hub.local_hub import LocalHub
@@ -190,7 +190,7 @@ def test_a_column_of_numbers_is_no_column_of_paths(suffix, recordings):
 def test_recordings_that_are_called_by_numbers(recordings, repository_of_one, tmp_path):
     (recordings / "table.csv").write_text("file_name,audio\n1,clip0.wav\n2,gone.wav\n")
     status = embed_job([recordings / "table.csv"], repository_of_one, tmp_path / "out", path_column="audio")
-    assert (status.embedded, status.failed) == (1, 1)
+    assert (status.done, status.failed) == (1, 1)
     assert json.loads((tmp_path / "out" / "errors.jsonl").read_text())["file"] == "2"
     assert list(read_job(tmp_path / "out").rows["file_name"]) == [1]
 
@@ -244,7 +244,7 @@ def test_a_limit_of_what_is_streamed(limit, recordings, repository_of_one, tmp_p
     tars = write_tars(recordings, tmp_path)
     status = embed_job(tars, repository_of_one, tmp_path / "tars", limit=limit)
     keys = list(read_job(tmp_path / "tars").rows["__key__"])
-    assert (status.embedded, status.num_shards, keys) == (len(keys), 1, [f"clip{row}" for row in range(6)][:limit])
+    assert (status.done, status.num_shards, keys) == (len(keys), 1, [f"clip{row}" for row in range(6)][:limit])
     rows = [{"bytes": (recordings / name).read_bytes(), "path": name} for name in CLIPS]
     labels = datasets.ClassLabel(names=["even", "odd"])
     parquet = tmp_path / "rows.parquet"
@@ -336,7 +336,7 @@ def write_tars(recordings, folder) -> list[Path]:
 def test_webdataset_tars_are_streamed(recordings, repository_of_one, tmp_path):
     tars = write_tars(recordings, tmp_path)
     status = embed_job(tars, repository_of_one, tmp_path / "out")
-    assert (status.num_shards, status.embedded, status.failed) == (2, 6, 0)
+    assert (status.num_shards, status.done, status.failed) == (2, 6, 0)
     found = read_job(tmp_path / "out")
     assert [row["label"] for row in found.rows["json"]] == list(range(6))
     embed_job([recordings], repository_of_one, tmp_path / "files")
@@ -368,7 +368,7 @@ def test_a_dataset_on_the_hub_and_back(streaming, recordings, repository_of_one,
         sounds.cast_column("audio", datasets.Audio(decode=False)).push_to_hub("org/sounds", "first", split="train")
         options = {"config_name": "first", "split": "train", "streaming": streaming}
         status = embed_job(["org/sounds"], repository_of_one, tmp_path / "out", **options)
-        assert (status.embedded, status.failed) == (6, 0)
+        assert (status.done, status.failed) == (6, 0)
         push_dataset(tmp_path / "out", "org/embeddings", license_id="cc-by-4.0")
         card = hub.files("org/embeddings", repo_type="dataset")["README.md"].decode()
         assert "license: cc-by-4.0" in card
@@ -377,6 +377,12 @@ def test_a_dataset_on_the_hub_and_back(streaming, recordings, repository_of_one,
         expected = read_job(tmp_path / "out")
         assert (np.array(loaded["embedding"][:], np.float32) == expected.embeddings).all()
         assert list(loaded["label"]) == list(range(6))
+        fetched = read_job(fetch_job("org/embeddings"))
+        assert (fetched.embeddings == expected.embeddings).all()
+        assert fetched.rows.equals(expected.rows)
+        assert fetched.description["weights_sha256"] == expected.description["weights_sha256"]
+        with pytest.raises(HfGarError, match=r"org/sounds is no job's dataset: it has no data/job\.json"):
+            fetch_job("org/sounds")
         with pytest.raises(HfGarError, match="org/sounds holds something else"):
             push_dataset(tmp_path / "out", "org/sounds")
         with pytest.raises(HfGarError, match=r"org/gone is .*no"):

@@ -66,7 +66,7 @@ def test_samples_without_metadata_or_with_bad_ones(repository, tmp_path):
         "README.md": b"no sample",
     }
     status = embed_job([write_tar(tmp_path / "t.tar", members)], repository, tmp_path / "out")
-    assert (status.embedded, status.failed) == (4, 3)
+    assert (status.done, status.failed) == (4, 3)
     rows = read_job(tmp_path / "out").rows
     assert list(rows["__key__"]) == ["a", "b", "d", "g"]
     assert set(rows["__url__"]) == {str(tmp_path / "t.tar")}
@@ -85,14 +85,14 @@ def test_members_that_are_no_files(repository, tmp_path):
     tar = write_tar(tmp_path / "t.tar", {"a.wav": wav(), **kinds, **others})
     status = embed_job([tar], repository, tmp_path / "out")
     assert list(read_job(tmp_path / "out").rows["__key__"]) == ["a", "folder.v1/g"]
-    assert (status.embedded, status.failed) == (2, 5)
+    assert (status.done, status.failed) == (2, 5)
     errors = errors_of(tmp_path / "out")
     assert (errors["b"], errors["c"]) == (LINK.format("b.wav"), LINK.format("c.wav"))
     assert errors["d"] == "d.wav is a device or pipe in the tar, not a file. Leave it out."
     assert errors["e"] == "e.wav is a device or pipe in the tar, not a file. Leave it out."
     assert errors["f"] == "f.wav is a folder in the tar, not a file. Leave it out."
     again = embed_job([tar], repository, tmp_path / "out", retry_failed=True)
-    assert (again.embedded, again.failed, errors_of(tmp_path / "out")) == (2, 5, errors)
+    assert (again.done, again.failed, errors_of(tmp_path / "out")) == (2, 5, errors)
 
 
 def test_formats_and_names_may_differ(repository, tmp_path):
@@ -101,7 +101,7 @@ def test_formats_and_names_may_differ(repository, tmp_path):
     first = write_tar(tmp_path / "1.tar", {"a.wav": wav(), "caf\udce9.WAV": wav(1), "damaged.wav": b"text"})
     second = write_tar(tmp_path / "2.tar", [("b.flac", flac.getvalue()), ("b.flac", flac.getvalue())])
     status = embed_job([second, first], repository, tmp_path / "out")
-    assert (status.num_shards, status.embedded, status.failed) == (2, 4, 1)
+    assert (status.num_shards, status.done, status.failed) == (2, 4, 1)
     assert list(read_job(tmp_path / "out").rows["__key__"]) == ["a", r"caf\xe9", "b", "b"]
     assert errors_of(tmp_path / "out")["damaged"].startswith("damaged.wav cannot be decoded")
 
@@ -138,7 +138,7 @@ def test_what_comes_after_the_first_samples(repository, tmp_path, monkeypatch, c
     }
     with caplog.at_level(logging.WARNING):
         status = embed_job([write_tar(tmp_path / "t.tar", members)], repository, tmp_path / "out")
-    assert (status.embedded, status.failed) == (4, 3)
+    assert (status.done, status.failed) == (4, 3)
     rows = read_job(tmp_path / "out").rows
     assert rows["json"][2] == {"label": 3, "inner": {"x": 2}, "note": "text"}
     assert [record.getMessage() for record in caplog.records if record.name == tars.__name__] == [

@@ -142,8 +142,8 @@ def test_every_one_is_a_row_or_an_error(kind, folder, repository, tmp_path):
     errors = [json.loads(line) for line in content.splitlines()]
     json.loads((tmp_path / "out" / "job.json").read_bytes().decode())
     bad = {"é.flac"} if kind == "tars" else set()  # its JSON is damaged
-    assert (len(job.rows), len(errors)) == (status.embedded, status.failed)
-    assert status.embedded == len(GOOD - bad)
+    assert (len(job.rows), len(errors)) == (status.done, status.failed)
+    assert status.done == len(GOOD - bad)
     assert status.failed == len(REASONS) + len(bad) + without_path
 
     named = next(name for name in ("file_name", "path", "__key__") if name in job.rows)
@@ -170,7 +170,7 @@ def test_a_list_of_the_same_errors_is_retried(folder, repository, tmp_path):
     (folder / "away.wav").unlink()
     (folder / "away.wav").symlink_to("good.wav")
     again = embed_job([folder], repository, tmp_path / "out", retry_failed=True, workers=0)
-    assert (again.embedded, again.failed) == (first.embedded + 1, first.failed - 1)
+    assert (again.done, again.failed) == (first.done + 1, first.failed - 1)
     rows = read_job(tmp_path / "out").rows["file_name"]
     assert list(rows) == sorted(rows)
     assert "away.wav" in set(rows)

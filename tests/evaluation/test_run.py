@@ -7,7 +7,6 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-import soundfile
 from PIL import Image
 
 from hf_gar import ASTFusionFeatureExtractor, HfGarError
@@ -15,7 +14,8 @@ from hf_gar.cli import main
 from hf_gar.embedding.layer_slices import layer_slices
 from hf_gar.embedding.results import read_job
 from hf_gar.evaluation import optional
-from hf_gar.evaluation.embed_task import EmbeddingOptions, embed_task, mel_frames
+from hf_gar.evaluation.embed_task import EmbeddingOptions, concatenate, embed_task, mel_frames
+from hf_gar.evaluation.evaluate import evaluate_embeddings
 from hf_gar.evaluation.layer_search import choose_dimensions
 from hf_gar.evaluation.report import read_measurement
 from hf_gar.evaluation.run import run_evaluation, run_search
@@ -23,21 +23,7 @@ from hf_gar.evaluation.task_data import open_task
 from hf_gar.hub.load import find_repository
 from hf_gar.registry.paper import PAPER_TASKS
 from tests.conftest import save_tiny
-
-
-@pytest.fixture(scope="module")
-def tones(tmp_path_factory):
-    """Tones of three pitches in noise: 36 clips of three classes and three folds."""
-    folder = tmp_path_factory.mktemp("tones")
-    generator = np.random.default_rng(0)
-    rows = ["file_name,label,fold"]
-    for index in range(36):
-        pitch = (300, 1000, 3000)[index % 3]
-        wave = 0.3 * np.sin(2 * np.pi * pitch * np.arange(24000) / 16000) + 0.02 * generator.normal(size=24000)
-        soundfile.write(folder / f"{index}.wav", wave, 16000)
-        rows.append(f"{index}.wav,{pitch} Hz,{index // 3 % 3}")
-    (folder / "metadata.csv").write_text("\n".join(rows) + "\n")
-    return folder
+from tests.evaluation.synthetic import single_label_task
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +58,45 @@ def test_an_evaluation_from_the_command_line(tones, cnn14, tmp_path, capsys):
     command[command.index("--seconds") + 1] = "1.5"
     assert main(command) == 1
     assert "holds another job: crop is" in capsys.readouterr().err
+
+
+def test_several_models_are_evaluated_as_one(tones, cnn14, tmp_path, capsys):
+    vggish = save_tiny("vggish-fusion", tmp_path / "vggish")
+    command = ["evaluate", "--data", str(tones), "--seconds", "1", "--lr", "0.01", "--seeds", "1", "--output"]
+    assert main([*command, str(tmp_path / "both"), "--model", str(cnn14), "--model", str(vggish)]) == 0
+    results = json.loads((tmp_path / "both" / "results.json").read_text())
+    assert f"test accuracy {100 * results['test']:.2f} %" in capsys.readouterr().out
+    assert (results["model"], results["model_name"]) == ([str(cnn14), str(vggish)], "cnn14-fusion + vggish-fusion")
+    assert results["layers"] == [[3, 6], [9, 14]]
+    parts = [read_job(tmp_path / "both" / f"embeddings-{number}").embeddings for number in (1, 2)]
+    assert results["embedding_size"] == sum(part.shape[1] for part in parts)
+    data = open_task(tones, seconds=1)
+    alone = [embed_task(data, find_repository(each), tmp_path / f"alone-{each.name}") for each in (cnn14, vggish)]
+    by_hand = replace(alone[0], embeddings=np.hstack([each.embeddings for each in alone]))
+    expected = evaluate_embeddings(by_hand, [0.01], seeds=[1])
+    assert results["test"] == pytest.approx(expected.test.mean)
+    # A model's weight does not follow from how large its numbers are.
+    scaled = replace(by_hand, embeddings=np.hstack([1000 * alone[0].embeddings, alone[1].embeddings]))
+    assert evaluate_embeddings(scaled, [0.01], seeds=[1]).test.mean == pytest.approx(expected.test.mean, abs=0.03)
+    with pytest.raises(HfGarError, match=r"evaluated cnn14-fusion \+ vggish-fusion together"):
+        read_measurement(tmp_path / "both", find_repository(cnn14))
+
+
+def test_clips_that_one_of_the_models_could_not_embed_are_left_out():
+    first, second = single_label_task(clips=24), single_label_task(clips=24, dimension=3, seed=1)
+    kept = np.array([5, 0, 7, 23])
+    part = replace(
+        second,
+        embeddings=second.embeddings[kept],
+        targets=second.targets[kept],
+        memberships=second.memberships[kept],
+        file_names=[second.file_names[index] for index in kept],
+    )
+    both = concatenate([first, part])
+    rows = np.sort(kept)
+    assert both.file_names == [f"{index}.wav" for index in rows]
+    assert np.array_equal(both.embeddings, np.hstack([first.embeddings[rows], second.embeddings[rows]]))
+    assert np.array_equal(both.targets, first.targets[rows])
 
 
 def test_probing_from_the_command_line(tones, cnn14, tmp_path, capsys):

@@ -107,8 +107,8 @@ class LocalHub:
         monkeypatch.setattr(huggingface_hub.file_download, "HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False)
 
     def url(self, kind: str, name: str) -> str:
-        """A repository's page; `kind` is "models" or "datasets"."""
-        return f"{self.endpoint}/{'datasets/' if kind == 'datasets' else ''}{name}"
+        """A repository's page; `kind` is "models", "datasets" or "spaces"."""
+        return f"{self.endpoint}/{'' if kind == 'models' else f'{kind}/'}{name}"
 
     # What is in it
 

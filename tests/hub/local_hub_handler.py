@@ -12,8 +12,9 @@ import yaml
 from tests.hub.local_hub_http import BLOCK, MESSAGES, Connection
 from tests.hub.local_hub_store import Changes, Commit, Entry, HubError, Repository, is_lfs
 
-API = "/api/(?P<kind>models|datasets)/(?P<name>[^/]+(?:/[^/]+)?)"
-WEB = "/(?:(?P<kind>datasets)/)?(?P<name>[^/]+(?:/[^/]+)?)"
+KIND = "(?P<kind>models|datasets|spaces)"
+API = f"/api/{KIND}/(?P<name>[^/]+(?:/[^/]+)?)"
+WEB = "/(?:(?P<kind>datasets|spaces)/)?(?P<name>[^/]+(?:/[^/]+)?)"
 REVISION = "(?P<revision>[^/]+)"  # percent-encoded: refs%2Fpr%2F1
 
 # Method, path, the handler's method, and what the token must allow. HEAD goes by GET. "signed" is an address that only
@@ -39,7 +40,7 @@ ROUTES = [
     ("GET", API, "describe", "read"),
     ("POST", rf"{WEB}\.git/info/lfs/objects/batch", "plan_uploads", "write"),
     ("POST", rf"{WEB}\.git/info/lfs/objects/verify", "verify_upload", "write"),
-    ("PUT", "/uploads/(?P<kind>models|datasets)/(?P<name>[^/]+/[^/]+)/(?P<oid>[0-9a-f]{64})", "upload", "signed"),
+    ("PUT", f"/uploads/{KIND}/(?P<name>[^/]+/[^/]+)/(?P<oid>[0-9a-f]{{64}})", "upload", "signed"),
     ("GET", f"{WEB}/resolve/{REVISION}/(?P<path>.+)", "send_file", "read"),
 ]
 

@@ -293,7 +293,7 @@ class Repository:
 
 
 class Store:
-    """All repositories, at ROOT/models/NAMESPACE/NAME and ROOT/datasets/NAMESPACE/NAME."""
+    """All repositories, at ROOT/models/NAMESPACE/NAME and ROOT/datasets/NAMESPACE/NAME, and Spaces likewise."""
 
     def __init__(self, root: Path):
         self.root = root

@@ -1,6 +1,7 @@
 """BackboneFusion with a small network of each kind, against transformers' own classes with the same weights."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,8 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-import transformers
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import pipeline
 
@@ -34,7 +34,6 @@ from tests.tiny_backbones import BACKBONES, LAYER, save_backbone
 REMOTE_CODE = Path(__file__).parents[1] / "remote_code.py"
 SECONDS = [0.01, 0.3, 1, 1.03, 2.71, 3.9]
 TOLERANCE = 1e-5
-HAS_VERSION_5 = not transformers.__version__.startswith("4.")
 MEL_PIECES = 4  # of the small CLAP
 # One of each kind; the others take minutes, as their feature extractors do.
 QUICK = [
@@ -97,8 +96,8 @@ def raw_hidden_states(name: str, network: nn.Module, inputs: dict[str, torch.Ten
     handle = blocks[-1].register_forward_hook(lambda module, args, output: last.append(output))
     states = list(network(**inputs, output_hidden_states=True).hidden_states)
     handle.remove()
-    if not HAS_VERSION_5 and name != "whisper":
-        # Here, transformers 4 has the normalisation after the last block in it; transformers 5 has not.
+    if name != "whisper":
+        # transformers 4 and 5.0 have the normalisation after the last block in it, where there is one; later ones not.
         states[-1] = last[0][0] if isinstance(last[0], tuple) else last[0]
     if name == "ast":
         return [state[0, 2:].reshape(2, -1, state.shape[-1]).mean(0) for state in states]  # 2 rows of patches
@@ -174,6 +173,51 @@ def test_what_is_not_safe_under_padding_is_not(model, extractor):
         alone = model(**extractor(clips[0], sampling_rate=16000, return_tensors="pt")).last_hidden_state[0]
         padded = torch.cat(model._run(inputs["input_features"], None).frames, dim=2)[0, : len(alone)]
     assert relative_error(padded, alone) > 100 * TOLERANCE
+
+
+def test_attentions_are_transformers_own(name, saved, repository, extractor):
+    _, network, own_extractor = saved
+    eager = BackboneFusionModel.from_pretrained(repository.folder, attn_implementation="eager").eval()
+    clips = [tone(2.71), tone(1.3, seed=1)]
+    inputs = extractor(clips, sampling_rate=16000, return_tensors="pt")
+    if name in ("clap", "dac"):
+        with pytest.raises(ValueError, match="has no attentions to return"):
+            eager(**inputs, output_attentions=True)
+        return
+    network = network.encoder if name == "whisper" else network
+    network.set_attn_implementation("eager")
+    with torch.no_grad():
+        found = eager(**inputs, output_attentions=True)
+        assert len(found.attentions) == eager.config.depth
+        for index, clip in enumerate(clips):
+            expected = network(**raw_inputs(own_extractor, clip), output_attentions=True).attentions
+            for ours, theirs in zip(found.attentions, expected, strict=True):
+                # Of those that take any length, transformers' feature extractors pad some.
+                tokens = theirs.shape[-1] if extractor.max_length else extractor.num_frames(len(clip))
+                assert relative_error(ours[index, :, :tokens, :tokens], theirs[0, :, :tokens, :tokens]) < TOLERANCE
+                assert relative_error(ours[index, :, :tokens].sum(-1), torch.ones(ours.shape[1], tokens)) < TOLERANCE
+        assert eager(**inputs).attentions is None
+
+
+def test_blocks_beyond_the_deepest_fused_layer_are_held_but_not_run(name, repository, model, extractor, tmp_path):
+    first = repository.load_model(fusion_layers=[1])
+    ran = []
+    blocks = [
+        module
+        for path, module in first.network.named_modules()
+        if any(re.fullmatch(each.format(r"\d+"), path) for each in first.audio_network.block_paths)
+    ]
+    assert len(blocks) == first.config.depth - len(first.audio_network.last_modules[:1])
+    for number, block in enumerate(blocks):
+        block.register_forward_hook(lambda *_, number=number: ran.append(number))
+    inputs = extractor(tone(1), sampling_rate=16000, return_tensors="pt")
+    with torch.no_grad():
+        found = first(**inputs).last_hidden_state
+        assert ran == [0]
+        expected = model(**inputs, output_hidden_states=True).hidden_states[1]
+    assert relative_error(found, expected) < 1e-6
+    first.save_pretrained(tmp_path)
+    assert load_file(tmp_path / "model.safetensors").keys() == load_file(repository.folder / "model.safetensors").keys()
 
 
 def test_frame_times_are_where_the_sound_is(repository, extractor):
@@ -363,6 +407,26 @@ def test_whisper_sees_its_input_as_transformers_makes_it(tmp_path):
     assert (extractor.num_frames(24000), extractor.chunk_frames) == (75, 200)
 
 
+def test_weights_by_the_names_that_transformers_5_0_stores(tmp_path):
+    """It calls those of weight normalisation as PyTorch did before, once it has loaded them."""
+    save_backbone("wav2vec2 layer", tmp_path / "saved")
+    export_repository("backbone-fusion", tmp_path / "saved", tmp_path / "out")
+    repository = find_repository(tmp_path / "out")
+    weights = load_file(repository.folder / "model.safetensors")
+    expected = repository.load_model().state_dict()
+    conv = "network.encoder.pos_conv_embed.conv"
+    older = {
+        f"{conv}.parametrizations.weight.original{number}": f"{conv}.weight_{letter}"
+        for number, letter in enumerate("gv")
+    }
+    weights = {older.get(name, name): weight for name, weight in weights.items()}
+    assert weights.keys() >= set(older.values())
+    save_file(weights, repository.folder / "model.safetensors", metadata={"format": "pt"})
+    found = find_repository(repository.folder).load_model().state_dict()
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
 def test_the_default_layers_are_the_papers_of_ast():
     for layers, expected in ((1, [1]), (4, [2, 4]), (6, [2, 6]), (12, [5, 12]), (24, [10, 24])):
         config = BackboneFusionConfig({"model_type": "wav2vec2", "num_hidden_layers": layers})
@@ -398,8 +462,8 @@ BASE = {"model_type": "wav2vec2", **LAYER}
     ("fields", "message"),
     [
         ({"backbone_config": 5}, "backbone_config has to be an object"),
-        ({"backbone_config": {"model_type": "bert"}}, "that of a 'bert'. BackboneFusion takes the networks audio-spec"),
-        ({"backbone_config": {"hidden_size": 5}}, "that of a None"),
+        ({"backbone_config": {"model_type": "bert"}}, "has model_type='bert'. BackboneFusion takes audio-spec"),
+        ({"backbone_config": {"hidden_size": 5}}, "has model_type=None"),
         ({"backbone_config": {**BASE, "auto_map": {"AutoModel": "a.B"}}}, "names code of its own"),
         ({"backbone_config": {**BASE, "num_hidden_layers": 10**7}}, "number of layers .* from 1 to 1024"),
         ({"backbone_config": {**BASE, "conv_dim": [1]}}, "is no configuration of a wav2vec2"),

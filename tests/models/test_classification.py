@@ -4,17 +4,26 @@ import copy
 import json
 import logging
 
+import datasets
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, AutoModelForAudioClassification
-from transformers.data import default_data_collator
+from transformers import (
+    AutoConfig,
+    AutoFeatureExtractor,
+    AutoModel,
+    AutoModelForAudioClassification,
+    Trainer,
+    TrainingArguments,
+    pipeline,
+)
 
 from hf_gar.models import FusionForAudioClassification
 from hf_gar.registry import MODELS
 from tests.conftest import (
     LABELS,
+    ONE_MODEL_BY_DEFAULT,
     build_tiny,
     build_tiny_classifier,
     relative_error,
@@ -161,6 +170,7 @@ def build_inputs(model_type: str):
         ({"problem_type": "multi_label_classification"}, torch.tensor([1]), r"shape \(1,\), expected \(1, 4\)"),
         ({}, torch.tensor([1.0]), r"shape \(1,\), expected \(1, 4\) for problem_type='multi_label"),
         ({"labels": ["dog"]}, torch.tensor([0]), "There is one label only, which every clip has"),
+        ({}, torch.tensor([4]), "labels has the number 4, but the classifier has 4 labels, which are numbered from 0"),
     ],
 )
 def test_labels_of_another_shape(config, labels, message):
@@ -322,12 +332,15 @@ def test_a_head_that_is_incomplete_or_of_integers(model_type, tmp_path):
             "classifier_norm has to be one of 'batch_norm', 'layer_norm', None, not 'inst",
         ),
         ({"problem_type": "regression"}, "problem_type has to be one of 'single_label_classification', 'multi_label"),
+        ({"rejection_threshold": 1.1}, "rejection_threshold has to be a number from 0 to 1, not 1.1"),
+        ({"rejection_threshold": "0.5"}, "rejection_threshold has to be a number from 0 to 1, not '0.5'"),
         ({"classifier_layers": [99]}, r"classifier_layers=\[99\] has unknown layers"),
         ({"classifier_layers": []}, "classifier_layers is empty"),
         ({"classifier_layers": "all"}, "classifier_layers has to be a list of layer numbers or None"),
         ({"classifier_layers": [4, 4]}, r"classifier_layers=\[4, 4\] repeats a layer"),
         ({"num_labels": 0}, "num_labels has to be an integer from 1"),
         ({"id2label": ["dog"]}, "id2label has to be an object"),
+        ({"id2label": {1: "dog", 2: "cat"}}, r"id2label has to number the labels from 0 to 1, not \[1, 2\]"),
     ],
 )
 def test_fields_of_the_configuration(model_type, fields, message):
@@ -377,11 +390,28 @@ def test_the_statistics_are_the_batches_from_the_first_on(model_type):
     torch.testing.assert_close(norm.running_var, embeddings.var(1).mean(0))
 
 
+@ONE_MODEL_BY_DEFAULT
 def test_as_transformers_example_script_trains(model_type, tmp_path):
-    """What run_audio_classification.py calls: labels on the configuration, one input name, no return_tensors."""
+    """What run_audio_classification.py does, step by step: labels on the configuration as text, one input name, no
+    `return_tensors`, the trainer's own batches, checkpoints and evaluation.
+    """
     repository = save_tiny(model_type, tmp_path / "repository")
-    extractor = AutoFeatureExtractor.from_pretrained(repository, trust_remote_code=True)
-    label2id = {label: str(index) for index, label in enumerate(LABELS)}
+    time = np.arange(32000) / 16000
+    waves = [0.5 * np.sin(2 * np.pi * (200 * 3 ** (index % 4) + index) * time) for index in range(12)]
+    audio = [{"array": wave, "sampling_rate": 16000} for wave in waves]  # of one length: the script drops the mask
+    names = datasets.ClassLabel(names=LABELS)
+    dataset = datasets.Dataset.from_dict({"audio": audio, "label": [index % 4 for index in range(12)]})
+    dataset = dataset.cast_column("label", names)
+    extractor = AutoFeatureExtractor.from_pretrained(repository, return_attention_mask=True, trust_remote_code=True)
+    name = extractor.model_input_names[0]
+
+    def transform(batch):
+        waveforms = [np.asarray(each["array"], np.float32) for each in batch["audio"]]
+        inputs = extractor(waveforms, sampling_rate=extractor.sampling_rate)
+        return {name: inputs.get(name), "labels": list(batch["label"])}
+
+    dataset.set_transform(transform, output_all_columns=False)
+    label2id = {label: str(index) for index, label in enumerate(dataset.features["label"].names)}
     id2label = {index: label for label, index in label2id.items()}
     config = AutoConfig.from_pretrained(
         repository,
@@ -393,26 +423,35 @@ def test_as_transformers_example_script_trains(model_type, tmp_path):
     )
     model = load_by_auto(repository, config=config, ignore_mismatched_sizes=False)
     model.freeze_feature_encoder()
-    name = extractor.model_input_names[0]
-    time = np.arange(32000) / 16000
-    wavs = [0.5 * np.sin(2 * np.pi * (200 * 3 ** (index % 4) + index) * time) for index in range(8)]
-    inputs = extractor(wavs, sampling_rate=extractor.sampling_rate)
-    examples = [{name: clip, "labels": index % 4} for index, clip in enumerate(inputs.get(name))]
-    batch = default_data_collator(examples)
-    model.train()
-    optimizer = torch.optim.Adam([weight for weight in model.parameters() if weight.requires_grad], lr=0.05)
-    losses = []
-    for _ in range(40):
-        optimizer.zero_grad()
-        loss = model(**batch).loss
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    assert losses[-1] < losses[0] / 2
-    with torch.no_grad():
-        assert model.eval()(**batch).loss < losses[0] / 2  # the statistics have come along
-    model.save_pretrained(tmp_path / "trained")
+    trainer = Trainer(
+        model=model,
+        args=TrainingArguments(
+            output_dir=str(tmp_path / "trained"),
+            remove_unused_columns=False,
+            num_train_epochs=25,
+            learning_rate=0.05,
+            per_device_train_batch_size=6,
+            eval_strategy="epoch",
+            save_strategy="epoch",
+            save_total_limit=1,
+            load_best_model_at_end=True,
+            metric_for_best_model="accuracy",
+            use_cpu=True,
+            report_to="none",
+        ),
+        train_dataset=dataset,
+        eval_dataset=dataset,
+        compute_metrics=lambda found: {"accuracy": (found.predictions.argmax(1) == found.label_ids).mean()},
+        processing_class=extractor,
+    )
+    trainer.train()
+    trainer.save_model()
+    assert trainer.evaluate()["eval_accuracy"] > 0.9
     assert load_by_auto(tmp_path / "trained").config.id2label == dict(enumerate(LABELS))
+    # A whole repository, with the feature extractor that the trainer has.
+    classify = pipeline("audio-classification", model=str(tmp_path / "trained"), trust_remote_code=True, device="cpu")
+    found = [classify(each)[0]["label"] for each in audio]
+    assert np.mean([label == LABELS[index % 4] for index, label in enumerate(found)]) > 0.9
 
 
 def test_attention_is_chosen_for_the_backbone_under_it_too(tmp_path):

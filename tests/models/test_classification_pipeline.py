@@ -69,6 +69,27 @@ def test_several_labels_have_a_score_each():
     )
 
 
+def test_a_recording_that_is_unlike_all_labels_is_unknown(model_type, extractor):
+    model = build_tiny_classifier(model_type)
+    usual = build(model, extractor)(tone(2))
+    best = usual[0]["score"]
+    model.config.rejection_threshold = (1 + best) / 2
+    classify = build(model, extractor)
+    (unknown,) = classify(tone(2))
+    assert unknown["label"] == "unknown"
+    assert unknown["score"] == pytest.approx(1 - best)
+    assert [window["labels"] for window in classify(tone(2), timestamps=True)] == [[unknown]]
+    assert classify(tone(2), top_k=None) == [unknown]
+    # Another threshold for a call, and none.
+    assert classify(tone(2), rejection_threshold=best / 2) == classify(tone(2), rejection_threshold=0) == usual
+    # Other scores than probabilities of which one is a label's are never rejected.
+    for function in ("none", "sigmoid"):
+        assert len(classify(tone(2), function_to_apply=function)) == len(LABELS)
+    model.config.rejection_threshold = best / 2
+    assert build(model, extractor)(tone(2)) == usual
+    assert build(model, extractor)(tone(2), rejection_threshold=1)[0]["label"] == "unknown"
+
+
 def test_a_long_recording_has_the_labels_of_its_embedding(model, classifier, extractor, classify):
     recording = tone(65)
     embed = pipeline(
@@ -184,6 +205,9 @@ def test_windows_cover_a_recording_whatever_its_blocks(length, hop, block):
         ({"timestamps": False, "hop_s": 1}, "window_s and hop_s go with timestamps=True"),
         ({"top_k": 0}, "top_k has to be 1 or more, or None for all labels, not 0"),
         ({"top_k": 1.5}, "top_k has to be 1 or more"),
+        ({"rejection_threshold": 1.5}, "rejection_threshold has to be from 0 to 1, or None for the model's, not 1.5"),
+        ({"rejection_threshold": float("nan")}, "rejection_threshold has to be from 0 to 1"),
+        ({"rejection_threshold": "high"}, "rejection_threshold has to be from 0 to 1"),
         ({"function_to_apply": "tanh"}, "function_to_apply has to be one of softmax, sigmoid, none, not 'tanh'"),
     ],
 )

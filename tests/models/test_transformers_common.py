@@ -9,6 +9,7 @@ In a process of its own, this file runs them: `python -m tests.models.test_trans
 
 import importlib
 import json
+import math
 import os
 import subprocess
 import sys
@@ -68,8 +69,9 @@ EXPECTED_FAILURES = [
             "convolutions are loaded channels-last, which is faster"),
     Failure(BOTH, CONVOLUTIONAL, "test_model_get_set_embeddings", "NotImplementedError: `get_input_emb", NO_TOKENS),
     Failure(BOTH, (AST,), "test_model_get_set_embeddings", "AssertionError: Conv2d(1, 24, ", NO_TOKENS),
-    Failure(BOTH, (AST,), SDPA_TEST, *NO_ATTENTIONS),
-    Failure(HEAD, (AST,), "test_model_outputs_equivalence", *NO_ATTENTIONS),
+    Failure(BOTH, (AST, BACKBONE), SDPA_TEST, *NO_ATTENTIONS),
+    Failure(HEAD, (AST, BACKBONE), "test_model_outputs_equivalence", *NO_ATTENTIONS),
+    Failure(BOTH, (BACKBONE,), "test_capture_outputs_decorator", *NO_ATTENTIONS),
     Failure(MODEL, EVERY, "test_model_outputs_equivalence", TWO_BOOLS,
             "it subtracts all outputs; frame_mask is boolean, see test_positions_of_the_outputs"),
     Failure(HEAD, (AST,), "test_retain_grad_hidden_states_attentions", "AssertionError: unexpectedly None",
@@ -79,9 +81,6 @@ EXPECTED_FAILURES = [
             "transformers leaves it out for networks from before 2023, as Wav2Vec2"),
     Failure(BOTH, (BACKBONE,), "test_internal_model_config_and_subconfig_are_same", "AssertionError: False is not true",
             "the network is built by a copy of its configuration, up to the depth that is held"),
-    Failure(BOTH, (BACKBONE,), "test_capture_outputs_decorator",
-            "ValueError: output_attentions=True, but BackboneFusionModel has no attentions",
-            "attentions that are not returned are an error, not None"),
     Failure(EXTRACTOR, EVERY, "test_truncation_from_list", *TOO_LONG),
     Failure(EXTRACTOR, EVERY, "test_truncation_from_array", *TOO_LONG),
     Failure(EXTRACTOR, (AST,), "test_padding_from_list", *LENGTH_KNOWN),
@@ -140,20 +139,28 @@ class ModelTester:
 
     batch_size = 3
     is_training = True
-    num_hidden_layers = 2  # of AST; others are asked for it, too
+    num_hidden_layers = 2  # of those with attentions; others are asked for it, too
 
     def __init__(self, model_type: str):
         self.spec, self.sizes = MODELS[model_type], TINY[model_type][0]
         if model_type == AST:
             self.sizes = self.sizes | {"num_hidden_layers": 2, "fusion_layers": [0, 1], "depth": 1, "max_length": 200}
+        elif model_type == BACKBONE:
+            network = {**self.sizes["backbone_config"], "num_hidden_layers": 2}
+            self.sizes = self.sizes | {"backbone_config": network, "fusion_layers": [1, 2], "depth": 2}
         config = self.get_config()
         model = self.spec.model(config)
         self.seq_length = 4000 if model_type == BACKBONE else 200  # samples, or mel frames
         self.encoder_seq_length = int(model.frame_counts(torch.tensor(self.seq_length)))
         self.expected_num_hidden_layers = len(config.fused_layers)
         self.hidden_size = config.layer_sizes[config.fused_layers[0]]
-        if model.has_attentions:
+        self.has_attentions = model.has_attentions
+        if model_type == AST:
             self.num_attention_heads = config.num_attention_heads
+            self.num_tokens = 2 + math.prod(config.patch_grid)
+        elif model_type == BACKBONE:
+            self.num_attention_heads = config.backbone_config.num_attention_heads
+            self.num_tokens = self.encoder_seq_length
 
     def get_config(self):
         return self.spec.config(**self.sizes)
@@ -176,7 +183,7 @@ def model_case(model_type: str, with_head: bool) -> type[unittest.TestCase]:
 
     class Case(common.ModelTesterMixin, unittest.TestCase):
         all_model_classes = (spec.classifier if with_head else spec.model,)
-        has_attentions = spec.model.has_attentions
+        has_attentions = ModelTester(model_type).has_attentions
         test_resize_embeddings = False  # of text
         test_can_init_all_missing_weights_before_2023 = True  # runs the test
 
@@ -185,8 +192,7 @@ def model_case(model_type: str, with_head: bool) -> type[unittest.TestCase]:
 
         def test_attention_outputs(self):
             if self.has_attentions:
-                rows, columns = self.model_tester.get_config().patch_grid
-                self.model_tester.encoder_seq_length = self.model_tester.key_length = 2 + rows * columns
+                self.model_tester.encoder_seq_length = self.model_tester.key_length = self.model_tester.num_tokens
             super().test_attention_outputs()
 
         def test_can_init_all_missing_weights(self):

@@ -56,6 +56,22 @@ def test_without_labels_or_names(tmp_path):
     assert by_pitch.adjusted_mutual_information == pytest.approx(0, abs=0.01)  # each pitch is one of its own
 
 
+def test_several_labels_or_none(tmp_path, run_here):
+    """Lists of labels are compared as they are; a cluster without labels is told without."""
+    tags = [["a", "b"]] * 15 + [["c"]] * 15 + [None] * 30
+    job = write_job(tmp_path / "job", {"tags": tags, "pitch": [0.5] * 59 + [np.inf]}, clusters(15)[1])
+    options = ["--method", "kmeans", "--clusters", 4, "--label", "tags"]
+    code, output, errors = run_here("cluster", job, *options, "--json")
+    assert code == 0, errors
+    result = json.loads(output, parse_constant=pytest.fail)  # no NaN, which is not JSON
+    labels = sorted(str(cluster["label"]) for cluster in result["clusters"])
+    assert labels == ["None", "None", "['a', 'b']", "['c']"]
+    assert result["adjusted_mutual_information"] == pytest.approx(1)
+    assert "nan" not in run_here("cluster", job, *options)[1]
+    lines = run_here("search", job, "--row", 0, "-k", 59, "--json")[1].splitlines()
+    assert {json.loads(line, parse_constant=pytest.fail)["pitch"] for line in lines} == {0.5, None}
+
+
 @pytest.mark.parametrize("method", ["hdbscan", "kmeans"])
 def test_of_a_large_job_a_sample_is_clustered(job, method, monkeypatch):
     monkeypatch.setattr(clusters_module, "MAX_HDBSCAN_ROWS", 80)
@@ -68,9 +84,10 @@ def test_of_a_large_job_a_sample_is_clustered(job, method, monkeypatch):
     assert adjusted_rand_score(labels, found.rows["cluster"]) > 0.9
 
 
-def test_clusters_of_a_job_that_has_changed(job, run_here):
+@pytest.mark.parametrize("of_each", [45, 40])
+def test_clusters_of_a_job_that_has_changed(of_each, job, run_here):
     run_here("cluster", job)
-    labels, embeddings = clusters(45)
+    labels, embeddings = clusters(of_each, seed=1)
     write_job(job, {"label": labels}, embeddings)
     with pytest.raises(HfGarError, match="changed since it was clustered"):
         draw_map(job, color="cluster")

@@ -20,14 +20,6 @@ from hf_gar.search.map_picture import write_picture
 from tests.search.jobs import DIMENSION, clusters, content, write_job
 
 
-@pytest.fixture
-def job(tmp_path) -> Path:
-    labels, embeddings = clusters(15)
-    names = [f"clip{index}.wav" for index in range(len(labels))]
-    pitch = np.arange(len(labels)) / 7
-    return write_job(tmp_path / "job", {"file_name": names, "label": labels, "pitch": pitch}, embeddings)
-
-
 def near_labels(positions: np.ndarray, labels: list[str]) -> float:
     """How often the five nearest points have a point's own label, most of them."""
     return KNeighborsClassifier(5).fit(positions, labels).score(positions, labels)
@@ -337,7 +329,7 @@ def test_mistakes_are_named(embeddings, options, message, tmp_path):
 
 
 def test_a_folder_without_a_job(tmp_path):
-    with pytest.raises(HfGarError, match="holds no embedding job"):
+    with pytest.raises(HfGarError, match="holds no job"):
         draw_map(tmp_path)
 
 

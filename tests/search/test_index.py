@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -110,6 +111,16 @@ def test_the_reduction_is_scikit_learns(tmp_path):
     assert index.reduction.kept_variance == pytest.approx(pca.explained_variance_ratio_.sum(), abs=1e-3)
 
 
+def test_rounding_is_not_magnified(tmp_path):
+    """Of a dimension that varies by rounding alone, standardising would make as much as of the others."""
+    vectors = embeddings(200)
+    rounding = np.spacing(np.float32(3)) * np.random.default_rng(1).integers(-1, 2, (201, 32))
+    job = np.concatenate([vectors, (3 + rounding[:200]).astype(np.float32)], axis=1)
+    index = EmbeddingIndex.build(write(tmp_path / "job", job))
+    again = np.concatenate([vectors[:1], (3 + rounding[200:]).astype(np.float32)], axis=1)  # the first, computed again
+    assert index.search_embeddings(again, k=1)["similarity"][0] > 0.999
+
+
 def test_a_query_by_its_embedding_finds_itself(tmp_path):
     vectors = embeddings(200)
     result = EmbeddingIndex.build(write(tmp_path / "job", vectors)).search_embeddings(vectors[[7, 150]], k=1)
@@ -212,7 +223,7 @@ def test_an_index_of_another_job_is_refused(tmp_path):
 
 
 def test_jobs_that_cannot_be_indexed(tmp_path):
-    with pytest.raises(HfGarError, match="holds no embedding job"):
+    with pytest.raises(HfGarError, match="holds no job"):
         EmbeddingIndex.build(tmp_path)
     unfinished = write(tmp_path / "unfinished", embeddings(50), shards=2)
     shard_path(unfinished, 1, 2).unlink()
@@ -235,6 +246,45 @@ def test_shards_without_rows(tmp_path):
     assert sorted(index.search_rows([1], k=2)["row"][:]) == [0, 2]
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such limit")
+def test_a_job_of_more_shards_than_files_may_be_open(tmp_path):
+    import resource
+
+    vectors = embeddings(300)
+    index = EmbeddingIndex.build(write(tmp_path / "job", vectors, shards=150))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (100, hard))
+    try:
+        similarities = index.nearest_others(np.arange(300), 5)[0]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    np.testing.assert_allclose(similarities, exact(vectors, range(300), 5), atol=HALF)
+
+
+def test_a_job_of_which_most_has_changed_is_measured_again(tmp_path):
+    """Else its rows would be standardised by those of others, which are gone."""
+    vectors = embeddings(500)
+    folder = write(tmp_path / "job", vectors, shards=5)
+    first = EmbeddingIndex.build(folder).description
+    write(folder, np.concatenate([vectors[:100], 9 * embeddings(400, seed=1)]), shards=5)
+    second = EmbeddingIndex.build(folder).description
+    assert first.shards[0] == second.shards[0]
+    assert first.reduction != second.reduction
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path):
+    folder = write(tmp_path / "job", embeddings(50))
+    index = EmbeddingIndex.build(folder)
+    left = [
+        index.folder / name for name in (".vectors-0.npy-x.incomplete", "lists-0.faiss", ".index.json-x.incomplete")
+    ]
+    for path in left:
+        path.write_text("half")
+    EmbeddingIndex.build(folder)
+    assert not any(path.exists() for path in left)
+    assert {path.name for path in index.folder.iterdir()} == index.description.files() | {".lock"}
+
+
 def test_k_and_rows_have_bounds(tmp_path):
     index = EmbeddingIndex.build(write(tmp_path / "job", embeddings(20)))
     assert len(index.search_rows([0], k=19)) == 19
@@ -245,6 +295,15 @@ def test_k_and_rows_have_bounds(tmp_path):
     assert index.find_row("7.wav") == 7
     with pytest.raises(HfGarError, match=r"no recording called 'gone.wav'"):
         index.find_row("gone.wav")
+    for attempt, message in (
+        (lambda: index.search("0.wav"), "Expected a list of queries, not str"),
+        (lambda: index.search_rows(3), "Expected a list of queries, not int"),
+        (lambda: index.search([]), "There is no query"),
+        (lambda: index.search_embeddings(np.ones((1, 31))), r"the shape \(1, 31\), expected \(query, 32\)"),
+        (lambda: EmbeddingIndex.build(index.job.folder, layers=[]), "layers names no layer"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            attempt()
 
 
 @pytest.mark.parametrize("damage", ["reduction", "vectors", "lists", "index.json"])
@@ -309,7 +368,7 @@ def test_killed_while_indexing(tmp_path):
     folder = write(tmp_path / "job", embeddings(24_000, 128), shards=48)
     shutil.copytree(folder, tmp_path / "undisturbed")
     index = folder / "index"
-    for pattern, at_least in (("reduction-*", 1), ("vectors-*", 20)):
+    for pattern, at_least in (("vectors-*", 20), ("vectors-*", 48)):  # the second time before the lists
         with (tmp_path / "errors").open("w") as errors:
             process = subprocess.Popen([sys.executable, "-c", BUILD, str(folder)], stderr=errors)
         deadline = time.monotonic() + 120

@@ -2,7 +2,6 @@ import contextlib
 import functools
 import os
 import re
-import shutil
 import threading
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -19,14 +18,6 @@ from hf_gar.search.embedding_map import draw_map
 from tests.search.jobs import DIMENSION, Scripts, clusters, content, write_clips, write_job
 
 NASTY = "</script><script>window.hurt = 1</script><img src=x onerror='window.hurt = 1'>&amp; <b>$x^$ {{plotly}} %{x}"
-
-
-@pytest.fixture
-def job(tmp_path) -> Path:
-    labels, embeddings = clusters(15)
-    names = [f"clip{index}.wav" for index in range(len(labels))]
-    pitch = np.arange(len(labels)) / 7
-    return write_job(tmp_path / "job", {"file_name": names, "label": labels, "pitch": pitch}, embeddings)
 
 
 def test_text_of_the_data_is_never_markup(tmp_path, recwarn):
@@ -98,39 +89,6 @@ def serve(folder: Path):
 class QuietHandler(SimpleHTTPRequestHandler):
     def log_message(self, *_):
         pass
-
-
-@pytest.fixture
-def browser(tmp_path):
-    """A headless Chromium, where there is one; nothing is downloaded."""
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-    from selenium.webdriver.chrome.service import Service
-
-    program = shutil.which("chromium") or shutil.which("google-chrome")
-    driver = shutil.which("chromedriver")
-    if not program or not driver:
-        pytest.skip("there is no Chromium with its chromedriver here")
-    options = webdriver.ChromeOptions()
-    options.binary_location = program
-    for flag in (
-        "headless",
-        "no-sandbox",
-        "disable-gpu",
-        "disable-quic",
-        "no-first-run",
-        "disable-background-networking",
-        "disable-component-update",
-        "disable-sync",
-        "mute-audio",
-        "window-size=1200,900",
-        f"user-data-dir={tmp_path / 'profile'}",
-    ):
-        options.add_argument(f"--{flag}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    service = Service(executable_path=driver)
-    browser = webdriver.Chrome(options=options, service=service)
-    yield browser
-    browser.quit()
 
 
 READ_PAGE = """
@@ -209,6 +167,7 @@ def check_playing(browser, index: int, name: str) -> str:
     return shown["src"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such file names")
 def test_a_click_plays_the_recording(odd_job, browser):
     page = draw_map(odd_job, color="label").page

@@ -42,6 +42,7 @@ def test_a_recording_finds_itself(index, clips):
     assert result["query"][:] == [0, 0, 0, 1, 1, 1]
     assert [result["row"][0], result["row"][3]] == [3, 7]
     np.testing.assert_allclose(np.take(result["similarity"][:], [0, 3]), 1, atol=1e-3)
+    assert index.embedder() is index.embedder()  # the model is loaded once
 
 
 def test_a_query_of_another_rate_is_resampled(index, clips):
