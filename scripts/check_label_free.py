@@ -52,7 +52,7 @@ def compare(candidates: pd.DataFrame, scores: dict[Layers, float], default: Laye
     found = {}
     for ranking in RANKINGS:
         correlation = spearmanr(table[ranking], table["score"])
-        first = table.loc[table[ranking].idxmax()]
+        first = table.sort_values(ranking, ascending=False).iloc[0]
         found[ranking] = {"spearman": correlation.statistic, "p": correlation.pvalue, "first": first["score"]}
     return found | {"scores": {"best": max(own), "mean": sum(own) / len(own), "default": scores[default]}}
 
