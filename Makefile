@@ -15,7 +15,7 @@ demo: $(INSTALLED)
 	$(VENV)/bin/python scripts/demo.py --output demo
 
 test: $(INSTALLED) lint
-	$(VENV)/bin/pytest
+	OMP_NUM_THREADS=1 $(VENV)/bin/pytest -n 2 --dist loadfile
 
 lint: $(INSTALLED)
 	$(VENV)/bin/ruff check .
