@@ -4,11 +4,11 @@ from typing import Any
 
 import numpy as np
 
-from hf_gar.search.embedding_map import check_job, choose_sample, place_points, read_points
-from hf_gar.search.index import EmbeddingIndex
+from hf_gar.search.index.embedding_index import EmbeddingIndex
 from hf_gar.search.libraries import import_library
-from hf_gar.search.map_coloring import color_points
-from hf_gar.search.map_page import describe_rows, draw_points
+from hf_gar.search.maps.coloring import color_points
+from hf_gar.search.maps.embedding_map import check_job, choose_sample, place_points, read_points
+from hf_gar.search.maps.page import describe_rows, draw_points
 
 MAX_POINTS = 2000  # t-SNE of so many takes some seconds, each time an app starts
 SEED = 0

@@ -11,8 +11,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hf_gar.embedding.job_folder import finished_shards, read_description
-from hf_gar.embedding.shards import ARRAY_COLUMNS, ROWS_AT_ONCE
+from hf_gar.embedding.jobs.job_folder import finished_shards, read_description
+from hf_gar.embedding.jobs.shards import ARRAY_COLUMNS, ROWS_AT_ONCE
 
 EMBEDDING = "embedding"
 

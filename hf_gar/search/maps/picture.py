@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from hf_gar.pictures import new_picture, shorten
-from hf_gar.search.map_coloring import GREY, Coloring
+from hf_gar.search.maps.coloring import GREY, Coloring
 
 # matplotlib's names, and sizes that look alike.
 MARKERS = {

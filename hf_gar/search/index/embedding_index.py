@@ -9,23 +9,23 @@ import datasets
 import numpy as np
 import pyarrow as pa
 
-from hf_gar.embedding.results import FinishedJob, open_job
+from hf_gar.embedding.jobs.results import FinishedJob, open_job
 from hf_gar.errors import HfGarError
-from hf_gar.search.approximate import find_candidates, load_lists
-from hf_gar.search.building import EXACT_ROWS, REDUCED_DIMENSION, build_index
-from hf_gar.search.description import (
+from hf_gar.search.index.approximate import find_candidates, load_lists
+from hf_gar.search.index.building import EXACT_ROWS, REDUCED_DIMENSION, build_index
+from hf_gar.search.index.description import (
     DESCRIPTION_FILE,
     IndexDescription,
     identify_shards,
     read_index_description,
     require_same,
 )
-from hf_gar.search.filters import filter_rows
+from hf_gar.search.index.filters import filter_rows
+from hf_gar.search.index.reduction import Reduction, load_reduction
+from hf_gar.search.index.segments import SegmentQuery, find_segments, read_frames, require_frames
+from hf_gar.search.index.vectors import ROWS_AT_ONCE, Vectors
 from hf_gar.search.libraries import import_library
 from hf_gar.search.queries import QueryEmbedder, find_row, require_queries
-from hf_gar.search.reduction import Reduction, load_reduction
-from hf_gar.search.segments import SegmentQuery, find_segments, read_frames, require_frames
-from hf_gar.search.vectors import ROWS_AT_ONCE, Vectors
 
 INDEX_FOLDER = "index"
 # Candidates that are compared exactly: so many, and so many for each of the k that are wanted.

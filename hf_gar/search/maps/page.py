@@ -14,14 +14,14 @@ from urllib.parse import quote
 import numpy as np
 import pandas as pd
 
-from hf_gar.embedding.file_names import AUDIO_SUFFIXES
-from hf_gar.embedding.tables import PATH_COLUMNS
+from hf_gar.embedding.sources.file_names import AUDIO_SUFFIXES
+from hf_gar.embedding.sources.tables import PATH_COLUMNS
 from hf_gar.errors import HfGarError
 from hf_gar.files import write_whole_file
 from hf_gar.pictures import shorten
-from hf_gar.search.map_coloring import GREY, MISSING, Coloring, Group
+from hf_gar.search.maps.coloring import GREY, MISSING, Coloring, Group
 
-TEMPLATE = Path(__file__).with_name("map_page.html")
+TEMPLATE = Path(__file__).with_name("page.html")
 MAX_EMBEDDED_BYTES = 50_000_000  # browsers open larger pages slowly or not at all
 MAX_DETAILS = 8
 DETAIL_LENGTH = 60

@@ -15,10 +15,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from hf_gar.embedding.dataset import TEXT
-from hf_gar.embedding.job_folder import METADATA_KEY, Failure, ShardInfo, read_shard_info
+from hf_gar.embedding.jobs.job_folder import METADATA_KEY, Failure, ShardInfo, read_shard_info
 from hf_gar.embedding.map_function import MapFunction
-from hf_gar.embedding.tables import FILE_NAME
-from hf_gar.embedding.tars import KEY
+from hf_gar.embedding.sources.tables import FILE_NAME
+from hf_gar.embedding.sources.tars import KEY
 from hf_gar.errors import HfGarError
 from hf_gar.files import replace_when_whole
 from hf_gar.hub_errors import TRANSPORT_ERROR

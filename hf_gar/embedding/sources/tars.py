@@ -16,8 +16,8 @@ import datasets
 import pyarrow as pa
 from datasets.packaged_modules.webdataset.webdataset import DECODERS, base_plus_ext
 
-from hf_gar.embedding.file_names import AUDIO_SUFFIXES, escape
-from hf_gar.embedding.tables import AUDIO
+from hf_gar.embedding.sources.file_names import AUDIO_SUFFIXES, escape
+from hf_gar.embedding.sources.tables import AUDIO
 from hf_gar.errors import HfGarError
 
 TAR_SUFFIX = ".tar"

@@ -7,9 +7,9 @@ import numpy as np
 
 from hf_gar.errors import HfGarError
 from hf_gar.files import replace_when_whole
+from hf_gar.search.index.reduction import SEED, Reduction
+from hf_gar.search.index.vectors import Vectors
 from hf_gar.search.libraries import import_library
-from hf_gar.search.reduction import SEED, Reduction
-from hf_gar.search.vectors import Vectors
 
 LISTS_FACTOR = 2  # of the square root of the number of rows
 TRAINING_ROWS_PER_LIST = 40  # FAISS warns below 39

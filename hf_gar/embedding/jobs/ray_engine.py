@@ -9,8 +9,8 @@ from typing import Any
 from datasets.utils import tqdm
 
 from hf_gar.embedding.decoding import ChunkDataset, Loaded, give_way, share_decoders
-from hf_gar.embedding.job import Job
-from hf_gar.embedding.local_engine import available_devices
+from hf_gar.embedding.jobs.job import Job
+from hf_gar.embedding.jobs.local_engine import available_devices
 from hf_gar.errors import HfGarError
 
 try:

@@ -8,11 +8,11 @@ from typing import Any, Protocol
 
 from hf_gar.embedding.devices import AUTO, choose_dtype
 from hf_gar.embedding.embedder import AudioEmbedder
-from hf_gar.embedding.job import Job, claim_job
-from hf_gar.embedding.job_folder import JOB_FILE, JobStatus, read_description, read_status, write_errors_file
-from hf_gar.embedding.local_engine import LocalEngine
+from hf_gar.embedding.jobs.job import Job, claim_job
+from hf_gar.embedding.jobs.job_folder import JOB_FILE, JobStatus, read_description, read_status, write_errors_file
+from hf_gar.embedding.jobs.local_engine import LocalEngine
 from hf_gar.embedding.map_function import MapFunction
-from hf_gar.embedding.sources import AnySource, Source, as_source
+from hf_gar.embedding.sources.source import AnySource, Source, as_source
 from hf_gar.errors import HfGarError
 from hf_gar.hub.load import Repository
 

@@ -12,7 +12,7 @@ from datasets.utils import tqdm
 
 from hf_gar.embedding.decoding import ProcessPool, share_decoders
 from hf_gar.embedding.devices import parse_device
-from hf_gar.embedding.job import Job
+from hf_gar.embedding.jobs.job import Job
 from hf_gar.errors import HfGarError
 
 

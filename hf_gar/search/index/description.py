@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from hf_gar.embedding.results import FinishedJob
+from hf_gar.embedding.jobs.results import FinishedJob
 from hf_gar.errors import HfGarError
 from hf_gar.files import write_whole_file
 

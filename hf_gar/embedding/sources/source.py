@@ -17,9 +17,9 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import HFValidationError
 
 from hf_gar.embedding.dataset import TEXT, find_audio_column, undecoded
-from hf_gar.embedding.file_names import AUDIO_SUFFIXES, escape
-from hf_gar.embedding.folders import open_audiofolder, open_folder
-from hf_gar.embedding.tables import (
+from hf_gar.embedding.sources.file_names import AUDIO_SUFFIXES, escape
+from hf_gar.embedding.sources.folders import open_audiofolder, open_folder
+from hf_gar.embedding.sources.tables import (
     AUDIO,
     FILE_NAME,
     PATH_COLUMNS,
@@ -29,7 +29,7 @@ from hf_gar.embedding.tables import (
     require_column,
     with_audio_column,
 )
-from hf_gar.embedding.tars import TAR_SUFFIX, open_tars
+from hf_gar.embedding.sources.tars import TAR_SUFFIX, open_tars
 from hf_gar.errors import HfGarError
 from hf_gar.hub_errors import TRANSPORT_ERROR, hub_errors
 from hf_gar.quiet import quiet_datasets
@@ -108,7 +108,7 @@ def open_source(
             <split>/<label>/<recording> or <split>/metadata.csv: add the columns "label" and "split".
         limit: Take only so many recordings, the first ones.
 
-    Names of files that are not UTF-8 are escaped in the dataset's columns, as `hf_gar.embedding.file_names` says.
+    Names of files that are not UTF-8 are escaped in the dataset's columns: see `hf_gar.embedding.sources.file_names`.
 
     Raises:
         HfGarError: There is no such source, it has no recordings, or it lacks the column or split.

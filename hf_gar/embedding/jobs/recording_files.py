@@ -9,9 +9,9 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
 from hf_gar.checkpoints.download import REPOSITORY_NAME
-from hf_gar.embedding.file_names import AUDIO_SUFFIXES, unescape
-from hf_gar.embedding.results import JobResults
-from hf_gar.embedding.tables import PATH_COLUMNS, READERS
+from hf_gar.embedding.jobs.results import JobResults
+from hf_gar.embedding.sources.file_names import AUDIO_SUFFIXES, unescape
+from hf_gar.embedding.sources.tables import PATH_COLUMNS, READERS
 from hf_gar.errors import HfGarError
 from hf_gar.hub_errors import hub_errors
 

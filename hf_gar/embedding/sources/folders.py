@@ -7,8 +7,8 @@ import datasets
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from hf_gar.embedding.file_names import AUDIO_SUFFIXES, escape, is_recording_name
-from hf_gar.embedding.tables import (
+from hf_gar.embedding.sources.file_names import AUDIO_SUFFIXES, escape, is_recording_name
+from hf_gar.embedding.sources.tables import (
     FILE_NAME,
     METADATA_FILES,
     read_table,

@@ -6,9 +6,9 @@ from typing import Any
 from huggingface_hub import CommitOperationAdd, HfApi, SpaceCardData
 
 from hf_gar.checkpoints.download import REPOSITORY_NAME
-from hf_gar.embedding.job_folder import JOB_FILE, read_description
-from hf_gar.embedding.publish import fetch_job
-from hf_gar.embedding.recording_files import split_hub_address
+from hf_gar.embedding.jobs.job_folder import JOB_FILE, read_description
+from hf_gar.embedding.jobs.publish import fetch_job
+from hf_gar.embedding.jobs.recording_files import split_hub_address
 from hf_gar.errors import HfGarError
 from hf_gar.hub.card import CARD_FILE, render_template
 from hf_gar.hub.load import find_repository, joint_digest
@@ -104,7 +104,7 @@ def _require_recognised(api: HfApi, repo_id: str) -> None:
 def _app(job: str, arguments: dict[str, str]) -> str:
     """The Space's program."""
     passed = ", ".join([repr(job), *(f"{name}={value!r}" for name, value in arguments.items())])
-    return f"""from hf_gar.search.app import LAUNCH_OPTIONS, build_app
+    return f"""from hf_gar.search.app.gradio_app import LAUNCH_OPTIONS, build_app
 
 demo = build_app({passed})
 demo.launch(**LAUNCH_OPTIONS)

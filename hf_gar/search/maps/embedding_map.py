@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 from datasets.utils import tqdm
 
-from hf_gar.embedding.recording_files import find_recordings, path_column
-from hf_gar.embedding.results import FinishedJob, JobResults, open_job
+from hf_gar.embedding.jobs.recording_files import find_recordings, path_column
+from hf_gar.embedding.jobs.results import FinishedJob, JobResults, open_job
 from hf_gar.errors import HfGarError
 from hf_gar.files import write_errors
 from hf_gar.search.clusters import COLUMN, FILE, read_clusters
 from hf_gar.search.libraries import import_library
-from hf_gar.search.map_coloring import color_points
-from hf_gar.search.map_page import described_columns, embedded_audio, page_link, write_page
-from hf_gar.search.map_picture import write_picture
+from hf_gar.search.maps.coloring import color_points
+from hf_gar.search.maps.page import described_columns, embedded_audio, page_link, write_page
+from hf_gar.search.maps.picture import write_picture
 
 METHODS = {"tsne": "t-SNE", "umap": "UMAP"}
 LIBRARIES = ("matplotlib", "plotly", "sklearn")

@@ -17,8 +17,8 @@ from huggingface_hub import (
 )
 
 from hf_gar.checkpoints.download import fetch_from_hub
-from hf_gar.embedding.job_folder import JOB_FILE, METADATA_KEY, finished_shards, read_description
-from hf_gar.embedding.shards import ROWS_AT_ONCE, open_writer
+from hf_gar.embedding.jobs.job_folder import JOB_FILE, METADATA_KEY, finished_shards, read_description
+from hf_gar.embedding.jobs.shards import ROWS_AT_ONCE, open_writer
 from hf_gar.errors import HfGarError
 from hf_gar.hub.card import render_template
 from hf_gar.hub_errors import hub_errors

@@ -7,17 +7,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hf_gar.embedding.file_names import AUDIO_SUFFIXES
-from hf_gar.embedding.recording_files import HUB_DATASETS, fetch_recordings, find_recordings, split_hub_address
-from hf_gar.embedding.results import JobResults
+from hf_gar.embedding.jobs.recording_files import HUB_DATASETS, fetch_recordings, find_recordings, split_hub_address
+from hf_gar.embedding.jobs.results import JobResults
+from hf_gar.embedding.sources.file_names import AUDIO_SUFFIXES
 from hf_gar.models.audio_loading import AudioError, open_recording
 from hf_gar.models.chunks import WINDOW_S
 from hf_gar.models.pipeline_audio_classification import FusionAudioClassificationPipeline
-from hf_gar.search.index import EmbeddingIndex
-from hf_gar.search.label_plot import draw_labels
-from hf_gar.search.map_page import describe_rows
+from hf_gar.search.app.label_plot import draw_labels
+from hf_gar.search.index.embedding_index import EmbeddingIndex
+from hf_gar.search.maps.page import describe_rows
+from hf_gar.search.maps.query_map import QueryMap
 from hf_gar.search.queries import QueryEmbedder
-from hf_gar.search.query_map import QueryMap
 
 MOST_SIMILAR = 10
 MAX_WINDOWS = 200  # of a long recording, whose windows are longer

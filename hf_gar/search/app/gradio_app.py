@@ -8,10 +8,10 @@ from typing import Any
 
 from huggingface_hub import cached_assets_path
 
-from hf_gar.embedding.publish import fetch_job
+from hf_gar.embedding.jobs.publish import fetch_job
 from hf_gar.errors import HfGarError
-from hf_gar.search.answers import MOST_SIMILAR, Answer, Answers
-from hf_gar.search.index import EmbeddingIndex
+from hf_gar.search.app.answers import MOST_SIMILAR, Answer, Answers
+from hf_gar.search.index.embedding_index import EmbeddingIndex
 from hf_gar.search.libraries import import_library
 
 LAUNCH_OPTIONS = {"max_file_size": "200mb"}

@@ -10,7 +10,7 @@ from typing import Any
 
 import datasets
 
-from hf_gar.embedding.job_folder import (
+from hf_gar.embedding.jobs.job_folder import (
     JOB_FILE,
     LOCK_TIMEOUT_S,
     LOCKS,
@@ -21,9 +21,9 @@ from hf_gar.embedding.job_folder import (
     shard_path,
     task_of,
 )
+from hf_gar.embedding.jobs.shards import retry_failures, write_shard
 from hf_gar.embedding.map_function import MapFunction
-from hf_gar.embedding.shards import retry_failures, write_shard
-from hf_gar.embedding.sources import Source
+from hf_gar.embedding.sources.source import Source
 from hf_gar.errors import HfGarError
 from hf_gar.files import remove_incomplete, write_new_file
 

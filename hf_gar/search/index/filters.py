@@ -3,7 +3,7 @@
 import numpy as np
 import pyarrow as pa
 
-from hf_gar.embedding.results import FinishedJob
+from hf_gar.embedding.jobs.results import FinishedJob
 from hf_gar.errors import HfGarError
 from hf_gar.search.libraries import import_library
 

@@ -14,13 +14,13 @@ import numpy as np
 from datasets.utils import tqdm
 from filelock import FileLock
 
+from hf_gar.embedding.jobs.results import EMBEDDING, FinishedJob, as_matrix
 from hf_gar.embedding.layer_slices import layer_columns, layer_slices
-from hf_gar.embedding.results import EMBEDDING, FinishedJob, as_matrix
 from hf_gar.errors import HfGarError
 from hf_gar.files import INCOMPLETE, write_errors
 from hf_gar.hub.load import find_repository
-from hf_gar.search.approximate import add_rows, build_lists, load_lists, save_lists
-from hf_gar.search.description import (
+from hf_gar.search.index.approximate import add_rows, build_lists, load_lists, save_lists
+from hf_gar.search.index.description import (
     DESCRIPTION_FILE,
     FORMAT,
     IndexDescription,
@@ -30,8 +30,8 @@ from hf_gar.search.description import (
     read_index_description,
     require_same,
 )
-from hf_gar.search.reduction import Reduction, fit_reduction, load_reduction
-from hf_gar.search.vectors import Vectors, write_vectors
+from hf_gar.search.index.reduction import Reduction, fit_reduction, load_reduction
+from hf_gar.search.index.vectors import Vectors, write_vectors
 
 LOCK = ".lock"
 PREFIXES = ("reduction-", "vectors-", "lists-")  # of the names of its files

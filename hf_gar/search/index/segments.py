@@ -6,8 +6,8 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from hf_gar.embedding.results import FinishedJob
-from hf_gar.embedding.shards import ROWS_AT_ONCE_WITH_FRAMES
+from hf_gar.embedding.jobs.results import FinishedJob
+from hf_gar.embedding.jobs.shards import ROWS_AT_ONCE_WITH_FRAMES
 from hf_gar.errors import HfGarError
 from hf_gar.search.libraries import import_library
 
