@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 INSTALLED := $(VENV)/installed
 
-.PHONY: demo test lint dist clean
+.PHONY: demo test lint docs dist clean
 
 $(INSTALLED): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -22,6 +22,10 @@ lint: $(INSTALLED)
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports --no-logo
+
+# The documentation, in build/site.
+docs: $(INSTALLED)
+	$(VENV)/bin/mkdocs build --strict
 
 # The files of a release, checked, and the wheel tried in a new environment.
 dist: $(INSTALLED)
