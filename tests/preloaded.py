@@ -15,7 +15,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-LIBRARIES = ("hf_gar.evaluation.run", "hf_gar.search.embedding_map", "hf_gar.training.run", "sklearn.manifold")
+LIBRARIES = ("hf_gar.evaluation.run", "hf_gar.search.maps.embedding_map", "hf_gar.training.run", "sklearn.manifold")
 COMMAND = """#!{python} -IS
 import json, os, socket, sys
 with socket.socket(socket.AF_UNIX) as client:
