@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 INSTALLED := $(VENV)/installed
 
-.PHONY: demo test lint dist clean
+.PHONY: demo test lint docs dist clean
 
 $(INSTALLED): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -15,13 +15,17 @@ demo: $(INSTALLED)
 	$(VENV)/bin/python scripts/demo.py --output demo
 
 test: $(INSTALLED) lint
-	$(VENV)/bin/pytest
+	OMP_NUM_THREADS=1 $(VENV)/bin/pytest -n 2 --dist loadfile
 
 lint: $(INSTALLED)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports --no-logo
+
+# The documentation, in build/site.
+docs: $(INSTALLED)
+	$(VENV)/bin/mkdocs build --strict
 
 # The files of a release, checked, and the wheel tried in a new environment.
 dist: $(INSTALLED)

@@ -15,17 +15,17 @@ if TYPE_CHECKING:
     from hf_gar.classification.tagging import tag_dataset, tag_recordings
     from hf_gar.embedding.dataset import embed_dataset
     from hf_gar.embedding.embedder import AudioEmbedder
+    from hf_gar.embedding.jobs.results import read_job
+    from hf_gar.embedding.jobs.run import JobOptions, embed_recordings, run_job
     from hf_gar.embedding.normalization import measure_normalization
-    from hf_gar.embedding.results import read_job
-    from hf_gar.embedding.run import JobOptions, embed_recordings, run_job
-    from hf_gar.embedding.sources import open_source
+    from hf_gar.embedding.sources.source import open_source
     from hf_gar.errors import HfGarError
     from hf_gar.hub.export import export_repository
     from hf_gar.hub.push import push_repository
     from hf_gar.models.pipeline_audio_classification import FusionAudioClassificationPipeline
     from hf_gar.models.pipeline_audio_embedding import AudioEmbeddingPipeline
     from hf_gar.registry import register
-    from hf_gar.search.index import EmbeddingIndex
+    from hf_gar.search.index.embedding_index import EmbeddingIndex
 
     __version__: str
 
@@ -38,18 +38,18 @@ _NAMES = (
     "hf_gar.embedding.dataset:embed_dataset",
     "hf_gar.embedding.embedder:AudioEmbedder",
     "hf_gar.embedding.normalization:measure_normalization",
-    "hf_gar.embedding.results:read_job",
-    "hf_gar.embedding.run:JobOptions",
-    "hf_gar.embedding.run:embed_recordings",
-    "hf_gar.embedding.run:run_job",
-    "hf_gar.embedding.sources:open_source",
+    "hf_gar.embedding.jobs.results:read_job",
+    "hf_gar.embedding.jobs.run:JobOptions",
+    "hf_gar.embedding.jobs.run:embed_recordings",
+    "hf_gar.embedding.jobs.run:run_job",
+    "hf_gar.embedding.sources.source:open_source",
     "hf_gar.errors:HfGarError",
     "hf_gar.hub.export:export_repository",
     "hf_gar.hub.push:push_repository",
     "hf_gar.models.pipeline_audio_classification:FusionAudioClassificationPipeline",
     "hf_gar.models.pipeline_audio_embedding:AudioEmbeddingPipeline",
     "hf_gar.registry:register",
-    "hf_gar.search.index:EmbeddingIndex",
+    "hf_gar.search.index.embedding_index:EmbeddingIndex",
 )
 
 

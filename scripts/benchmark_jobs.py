@@ -26,9 +26,9 @@ import torch
 
 from hf_gar import VGGishFusionConfig, VGGishFusionFeatureExtractor, VGGishFusionModel, load_audio
 from hf_gar.backends.choice import TORCH_DTYPES, choose_torch_dtype
+from hf_gar.embedding.jobs.local_engine import LocalEngine
+from hf_gar.embedding.jobs.run import JobOptions, embed_recordings
 from hf_gar.embedding.length_buckets import SECONDS_AT_ONCE
-from hf_gar.embedding.local_engine import LocalEngine
-from hf_gar.embedding.run import JobOptions, embed_recordings
 from hf_gar.hub.load import find_repository
 
 # The first is so short that its time is a job's start.
@@ -141,7 +141,7 @@ def memory_of(process: psutil.Process) -> int:
 
 
 def benchmark_ray(options: argparse.Namespace) -> None:
-    from hf_gar.embedding.ray_engine import RayEngine
+    from hf_gar.embedding.jobs.ray_engine import RayEngine
 
     names = find_recordings(options.recordings, options.clips)
     speeds = {}

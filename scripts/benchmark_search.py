@@ -21,11 +21,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from hf_gar.embedding.job import RECORDINGS_IN_SHARD
-from hf_gar.embedding.job_folder import JOB_FILE, METADATA_KEY, shard_path
-from hf_gar.embedding.results import open_job
-from hf_gar.embedding.shards import ROWS_AT_ONCE, open_writer
-from hf_gar.search.index import EmbeddingIndex
+from hf_gar.embedding.jobs.job import RECORDINGS_IN_SHARD
+from hf_gar.embedding.jobs.job_folder import JOB_FILE, METADATA_KEY, shard_path
+from hf_gar.embedding.jobs.results import open_job
+from hf_gar.embedding.jobs.shards import ROWS_AT_ONCE, open_writer
+from hf_gar.search.index.embedding_index import EmbeddingIndex
 
 LATENT = 128  # dimensions that the clusters live in
 RECORDINGS_IN_CLUSTER = 500

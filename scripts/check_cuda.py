@@ -13,6 +13,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -83,11 +84,8 @@ def build(model_type: str) -> tuple[FusionModel, FusionFeatureExtractor]:
         elif name.endswith("running_mean"):
             buffer.normal_(0, 0.1)
     set_channels_last(model)
-    if model_type == "backbone-fusion":
-        window = {"frame_window": 400, "frame_hop": 320}
-        extractor = spec.feature_extractor(**window)
-    else:
-        extractor = spec.feature_extractor()
+    window = {"frame_window": 400, "frame_hop": 320} if model_type == "backbone-fusion" else {}
+    extractor = spec.feature_extractor(**window)
     extractor.match(model.config)
     return model.eval(), extractor
 
@@ -209,10 +207,8 @@ def check_waiting(model_type: str, model: FusionModel, extractor: FusionFeatureE
     for name, clips in (("of one length", alike), ("of several lengths", ragged)):
         inputs = inputs_on(GPU, extractor, clips)
         steps: dict[str, Callable[[], Any]] = {
-            f"a batch {name} waits for the GPU": lambda inputs=inputs: model(**inputs),
-            f"a job's batches {name} wait for the GPU": lambda clips=clips: embed(
-                model, extractor, clips, batch_size=2
-            ),
+            f"a batch {name} waits for the GPU": partial(model.forward, **inputs),
+            f"a job's batches {name} wait for the GPU": partial(embed, model, extractor, clips, batch_size=2),
         }
         for what, run in steps.items():
             with torch.inference_mode():
@@ -254,9 +250,9 @@ def measure(model_type: str, model: FusionModel, extractor: FusionFeatureExtract
             inputs = inputs_on(GPU, extractor, [clip(SECONDS, 0)] * batch)
             torch.cuda.reset_peak_memory_stats()
             with torch.inference_mode():
-                unmasked = speed(lambda inputs=inputs: model(inputs["input_features"]), batch)
+                unmasked = speed(partial(model.forward, inputs["input_features"]), batch)
                 report(model_type, f"{name}, batches of {batch}, clips/s", unmasked)
-                masked = speed(lambda inputs=inputs: model(**inputs), batch)
+                masked = speed(partial(model.forward, **inputs), batch)
                 report(model_type, f"{name}, batches of {batch}, with a mask", masked)
             peak = torch.cuda.max_memory_allocated() / 2**30
             report(model_type, f"{name}, batches of {batch}, GiB of the GPU", peak)

@@ -46,11 +46,12 @@ def make_recordings(clips: pd.DataFrame, waveforms: dict[str, np.ndarray], folde
     events = []
     for number in range(len(clips) // CLIPS_EACH):
         pieces = []
-        for clip in shuffled.iloc[number * CLIPS_EACH : (number + 1) * CLIPS_EACH].itertuples():
-            loud = np.flatnonzero(np.abs(waveforms[clip.file_name]) > QUIET * np.abs(waveforms[clip.file_name]).max())
-            pieces += [_silence(generator), waveforms[clip.file_name][loud[0] : loud[-1] + 1]]
+        for clip in shuffled.iloc[number * CLIPS_EACH : (number + 1) * CLIPS_EACH].to_dict("records"):
+            waveform = waveforms[clip["file_name"]]
+            loud = np.flatnonzero(np.abs(waveform) > QUIET * np.abs(waveform).max())
+            pieces += [_silence(generator), waveform[loud[0] : loud[-1] + 1]]
             offset = sum(map(len, pieces)) / RATE
-            events.append((f"{fold}-{number}.wav", offset - len(pieces[-1]) / RATE, offset, clip.label))
+            events.append((f"{fold}-{number}.wav", offset - len(pieces[-1]) / RATE, offset, clip["label"]))
         soundfile.write(folder / f"{fold}-{number}.wav", np.concatenate([*pieces, _silence(generator)]), RATE)
     return pd.DataFrame(events, columns=["file_name", "onset", "offset", "label"])
 
@@ -64,13 +65,13 @@ def write_windows(clips: pd.DataFrame, waveforms: dict[str, np.ndarray], window_
     folder.mkdir(parents=True, exist_ok=True)
     length = round(RATE * window_s)
     rows = []
-    for clip in clips.itertuples():
-        waveform = waveforms[clip.file_name]
+    for clip in clips.to_dict("records"):
+        waveform = waveforms[clip["file_name"]]
         for start, window in split_windows(iter([waveform]), length, length):
             is_quiet = np.sqrt(np.mean(window**2)) < QUIET * np.abs(waveform).max()
-            name = f"{Path(clip.file_name).stem}-{start}.wav"
+            name = f"{Path(clip['file_name']).stem}-{start}.wav"
             soundfile.write(folder / name, window, RATE, subtype="FLOAT")
-            rows.append((name, SILENCE if is_quiet else clip.label, clip.fold))
+            rows.append((name, SILENCE if is_quiet else clip["label"], clip["fold"]))
     table = pd.DataFrame(rows, columns=["file_name", "label", "fold"])
     table.to_csv(folder / "metadata.csv", index=False)
     return table

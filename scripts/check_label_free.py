@@ -18,7 +18,7 @@ from evidence_tiny import TITLES, embed, open_tasks, score
 from scipy.stats import spearmanr
 
 from hf_gar.embedding.layer_slices import layer_slices
-from hf_gar.embedding.sources import open_source
+from hf_gar.embedding.sources.source import open_source
 from hf_gar.evaluation.label_free import MEASURES
 from hf_gar.evaluation.layer_search import Layers, choose_dimensions, probed_layers
 from hf_gar.evaluation.partitions import SEEDS
@@ -52,7 +52,7 @@ def compare(candidates: pd.DataFrame, scores: dict[Layers, float], default: Laye
     found = {}
     for ranking in RANKINGS:
         correlation = spearmanr(table[ranking], table["score"])
-        first = table.loc[table[ranking].idxmax()]
+        first = table.sort_values(ranking, ascending=False).iloc[0]
         found[ranking] = {"spearman": correlation.statistic, "p": correlation.pvalue, "first": first["score"]}
     return found | {"scores": {"best": max(own), "mean": sum(own) / len(own), "default": scores[default]}}
 

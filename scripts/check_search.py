@@ -122,7 +122,7 @@ def check_segments(options: argparse.Namespace) -> None:
     originals = pd.read_csv(options.data / "esc10" / "metadata.csv")["file_name"].sample(frac=1, random_state=1)
     folder = options.output / "long"
     folder.mkdir(parents=True, exist_ok=True)
-    places = {}
+    places: dict[str, tuple[str, float]] = {}
     for number, names in enumerate(np.array_split(originals.to_numpy(), len(originals) // 10)):
         clips = [load_audio(str(options.data / "esc10" / name), 16000) for name in names]
         starts = np.cumsum([0, *(len(clip) for clip in clips)]) / 16000

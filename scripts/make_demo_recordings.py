@@ -9,6 +9,7 @@ these kinds, but not these.
 import argparse
 import shutil
 import sys
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -41,7 +42,7 @@ def voice(rng: np.random.Generator) -> np.ndarray:
     return speech.say(rng, " ".join(words), f"en-gb+{rng.choice(speech.DEVELOPMENT_VARIANTS)}")
 
 
-KINDS = {
+KINDS: dict[str, Callable[[np.random.Generator], np.ndarray]] = {
     "piano": partial(instrument, "acoustic grand piano"),
     "violin": partial(instrument, "violin"),
     "drum": drum,

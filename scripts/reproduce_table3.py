@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from hf_gar.embedding.job_folder import read_description
+from hf_gar.embedding.jobs.job_folder import read_description
 from hf_gar.errors import HfGarError
 from hf_gar.evaluation.embed_task import EmbeddingOptions
 from hf_gar.evaluation.report import EMBEDDINGS, RESULTS_FILE

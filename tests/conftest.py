@@ -14,10 +14,10 @@ import torch
 
 from hf_gar import AudioEmbedder, AudioTagger
 from hf_gar.cli import main
-from hf_gar.embedding.job_folder import JobStatus
-from hf_gar.embedding.local_engine import LocalEngine
-from hf_gar.embedding.run import JobOptions, run_job
-from hf_gar.embedding.sources import Source, open_source
+from hf_gar.embedding.jobs.job_folder import JobStatus
+from hf_gar.embedding.jobs.local_engine import LocalEngine
+from hf_gar.embedding.jobs.run import JobOptions, run_job
+from hf_gar.embedding.sources.source import Source, open_source
 from hf_gar.hub.card import CARD_FILE, Origin, render_card
 from hf_gar.hub.load import find_repository
 from hf_gar.models import FusionFeatureExtractor, FusionForAudioClassification, FusionModel

@@ -66,7 +66,7 @@ def test_the_imports_keep_their_contracts():
     [
         ("models/fusion.py", "def late():\n    from hf_gar.errors import HfGarError\n", [HUB_FILES]),
         ("models/fusion.py", "def late():\n    from hf_gar import load_audio\n", [ONE_WAY, HUB_FILES]),
-        ("hub/load.py", "if TYPE_CHECKING:\n    from hf_gar.embedding.job import Job\n", [ONE_WAY]),
+        ("hub/load.py", "if TYPE_CHECKING:\n    from hf_gar.embedding.jobs.job import Job\n", [ONE_WAY]),
         ("files.py", "import hf_gar.checkpoints.reading\n", [ONE_WAY]),
         ("unplaced.py", "", [ONE_WAY]),
     ],

@@ -73,14 +73,13 @@ def convert_to_openvino(float_path: Path, path: Path) -> None:
     openvino.save_model(openvino.convert_model(float_path), path, compress_to_fp16=False)
 
 
-def quantize_openvino(float_path: Path, path: Path, calibration: Sequence[Inputs], is_transformer: bool) -> None:
+def quantize_openvino(float_path: Path, path: Path, calibration: Sequence[Inputs]) -> None:
     """Make an int8 network for OpenVINO.
 
     Args:
         float_path: The network in float32, in ONNX.
         path: The file to write.
         calibration: As of `quantize_onnx`.
-        is_transformer: Whether its blocks are those of a transformer.
     """
     import openvino
 
@@ -94,13 +93,15 @@ def quantize_openvino(float_path: Path, path: Path, calibration: Sequence[Inputs
         from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 
         network = openvino.convert_model(float_path)
+        operations = _operations(network)
+        has_attention = any(kind == "Softmax" for _, kind, _, _ in operations)
         quantized = nncf.quantize(
             network,
             nncf.Dataset(calibration),
             preset=nncf.QuantizationPreset.MIXED,
             subset_size=len(calibration),
-            model_type=nncf.ModelType.TRANSFORMER if is_transformer else None,
-            ignored_scope=nncf.IgnoredScope(names=_left_in_float(_operations(network))),
+            model_type=nncf.ModelType.TRANSFORMER if has_attention else None,
+            ignored_scope=nncf.IgnoredScope(names=_left_in_float(operations)),
             advanced_parameters=AdvancedQuantizationParameters(
                 overflow_fix=OverflowFix.DISABLE,  # a processor without VNNI is refused
                 disable_bias_correction=True,  # made no difference

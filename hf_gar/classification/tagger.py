@@ -18,7 +18,7 @@ from hf_gar.classification.events import Event, find_events, label_track
 from hf_gar.embedding.decoding import WorkerPool
 from hf_gar.embedding.length_buckets import ClipEmbedding
 from hf_gar.embedding.map_function import Head, MapFunction
-from hf_gar.embedding.tables import FILE_NAME
+from hf_gar.embedding.sources.tables import FILE_NAME
 from hf_gar.errors import HfGarError
 from hf_gar.files import write_errors
 from hf_gar.hub.load import Repository

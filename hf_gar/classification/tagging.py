@@ -7,9 +7,9 @@ import datasets
 
 from hf_gar.classification.tagger import AudioTagger
 from hf_gar.embedding.dataset import find_audio_column, map_dataset
-from hf_gar.embedding.job_folder import JobStatus
-from hf_gar.embedding.run import JobOptions, run_job
-from hf_gar.embedding.sources import AnySource, as_source
+from hf_gar.embedding.jobs.job_folder import JobStatus
+from hf_gar.embedding.jobs.run import JobOptions, run_job
+from hf_gar.embedding.sources.source import AnySource, as_source
 from hf_gar.hub.load import Repository
 from hf_gar.tiny import TINY
 

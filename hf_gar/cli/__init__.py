@@ -78,8 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return stopped.exit_code
 
 
-def _parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, dict[str, str]]:
-    """The options of a command, and the flag of each."""
+def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    """The parser of the command line, and that of each command."""
     parser = argparse.ArgumentParser(prog="hf-gar", description="General-purpose audio embeddings.", epilog=EXIT_CODES)
     parser.add_argument("--version", action="version", version=version("hf_gar"))
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
@@ -88,8 +88,14 @@ def _parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, dict[st
     for command_parser in subparsers.choices.values():
         command_parser.add_argument("--quiet", action="store_true", help="no progress, only results and errors")
     _add_completion(parser)
+    return parser, subparsers.choices
+
+
+def _parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, dict[str, str]]:
+    """The options of a command, and the flag of each."""
+    parser, commands = build_parser()
     options = parser.parse_args(arguments)
-    actions = subparsers.choices[options.command]._actions
+    actions = commands[options.command]._actions
     return options, {action.dest: action.option_strings[-1] for action in actions if action.option_strings}
 
 

@@ -35,7 +35,7 @@ def add_command(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from hf_gar.search.app import LAUNCH_OPTIONS, build_app
+    from hf_gar.search.app.gradio_app import LAUNCH_OPTIONS, build_app
 
     app = build_app(
         options.folder,

@@ -29,7 +29,7 @@ def add_command(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from hf_gar.search.clusters import NO_CLUSTER, find_clusters, write_clusters
-    from hf_gar.search.index import EmbeddingIndex
+    from hf_gar.search.index.embedding_index import EmbeddingIndex
 
     index = EmbeddingIndex.open_or_build(options.folder, options.index)
     found = find_clusters(

@@ -43,7 +43,7 @@ def add_command(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     from hf_gar.files import write_whole_file
     from hf_gar.search.duplicates import find_duplicates, kept_names, write_duplicates
-    from hf_gar.search.index import EmbeddingIndex
+    from hf_gar.search.index.embedding_index import EmbeddingIndex
 
     index = EmbeddingIndex.open_or_build(options.folder, options.index)
     found = find_duplicates(index, threshold=options.threshold, audio_root=options.audio_root)

@@ -30,7 +30,7 @@ def add_command(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from hf_gar.search.index import EmbeddingIndex
+    from hf_gar.search.index.embedding_index import EmbeddingIndex
 
     index = EmbeddingIndex.build(
         options.folder, output=options.output, layers=options.layers, dimensions=options.dimensions

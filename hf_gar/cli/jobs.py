@@ -75,7 +75,7 @@ def check_job_options(options: argparse.Namespace) -> None:
 
 def open_source_of(options: argparse.Namespace) -> Any:
     """The source that is asked for."""
-    from hf_gar.embedding.sources import open_source, read_file_list
+    from hf_gar.embedding.sources.source import open_source, read_file_list
 
     return open_source(
         read_file_list(sys.stdin.buffer) if options.source == [STANDARD_INPUT] else options.source,
@@ -91,8 +91,8 @@ def open_source_of(options: argparse.Namespace) -> Any:
 
 def run_job_of(options: argparse.Namespace, source: Any, function: Any, done: str) -> int:
     """Run a job to its end, and say how it went; `done` is what was done to its recordings. Returns the exit code."""
-    from hf_gar.embedding.job_folder import ERRORS_FILE
-    from hf_gar.embedding.run import JobOptions, run_job
+    from hf_gar.embedding.jobs.job_folder import ERRORS_FILE
+    from hf_gar.embedding.jobs.run import JobOptions, run_job
 
     job_options = JobOptions(
         num_shards=options.num_shards,
@@ -122,10 +122,10 @@ def run_job_of(options: argparse.Namespace, source: Any, function: Any, done: st
 def _engine(options: argparse.Namespace) -> Any:
     """What runs the shards of the job."""
     if options.engine == "ray":
-        from hf_gar.embedding.ray_engine import RayEngine
+        from hf_gar.embedding.jobs.ray_engine import RayEngine
 
         return RayEngine(options.address, options.ray_workers, options.gpus_per_worker)
-    from hf_gar.embedding.local_engine import LocalEngine
+    from hf_gar.embedding.jobs.local_engine import LocalEngine
 
     return LocalEngine(tuple(options.device or ()), options.workers)
 

@@ -29,7 +29,7 @@ def add_command(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from hf_gar.search.embedding_map import draw_map
+    from hf_gar.search.maps.embedding_map import draw_map
 
     summary = draw_map(
         options.folder,

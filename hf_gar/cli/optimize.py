@@ -4,22 +4,23 @@ import argparse
 from typing import Any
 
 from hf_gar.cli.messages import say
-from hf_gar.cli.options import add_layer_options, layer_choice, whole_number
+from hf_gar.cli.options import add_input_length_option, add_layer_options, input_length, layer_choice
 
 
 def add_command(commands: Any) -> None:
     parser = commands.add_parser(
         "optimize",
-        help="put a network for a faster runtime into a model repository",
-        description="Put a network for ONNX Runtime or OpenVINO into a model repository, beside its weights, and show "
-        "how close to float32 and how fast it is. hf-gar embed then takes it where it is the fastest and good enough.",
+        help="put networks for a faster runtime into a model repository",
+        description="Put networks for ONNX Runtime or OpenVINO into a model repository, beside its weights, and show "
+        "how close to float32 and how fast they are. hf-gar embed then takes the fastest that is good enough.",
     )
     parser.set_defaults(run=run)
     parser.add_argument("repository", metavar="DIR", help="the repository's folder, as hf-gar export writes it")
-    parser.add_argument("--backend", required=True, choices=["onnx", "openvino"])
+    parser.add_argument("--backend", required=True, nargs="+", choices=["onnx", "openvino"])
     parser.add_argument(
         "--dtype",
         required=True,
+        nargs="+",
         choices=["float32", "bfloat16", "int8"],
         help="bfloat16 goes with openvino, on processors that have it; int8 on those that have VNNI",
     )
@@ -33,12 +34,7 @@ def add_command(commands: Any) -> None:
     parser.add_argument(
         "--allow-inaccurate", action="store_true", help="keep a network whose worst cosine to float32 is below 0.99"
     )
-    parser.add_argument(
-        "--max-length",
-        type=whole_number(1),
-        metavar="FRAMES",
-        help="AST's input length while it is calibrated and compared; it then runs at any",
-    )
+    add_input_length_option(parser)
     add_layer_options(parser)
 
 
@@ -46,28 +42,27 @@ def run(options: argparse.Namespace) -> int:
     from hf_gar.backends.choice import GOOD_COSINE
     from hf_gar.embedding.optimization import optimize_repository
 
-    config = layer_choice(options)
-    if options.max_length is not None:
-        config["max_length"] = options.max_length
-    network = optimize_repository(
+    networks = optimize_repository(
         options.repository,
         options.backend,
         options.dtype,
         options.calibration,
         allow_inaccurate=options.allow_inaccurate,
         report=(lambda _: None) if options.quiet else say,
-        **config,
+        **layer_choice(options),
+        **input_length(options),
     )
-    print(f"{options.repository}/{network.files[0]}")
-    for name, cosines in (("clips", network.clips), ("frames", network.frames)):
-        print(f"  cosine to float32, {name:6}  worst {cosines.worst:.5f}  median {cosines.median:.5f}")
-    speeds = ", ".join(f"{speedup:.1f} times in {dtype}" for dtype, speedup in network.speedups.items())
-    print(f"  speed to PyTorch's here    {speeds}")
-    worst = {"embeddings": network.clips.worst, "frames": network.frames.worst}
-    good = [what for what, cosine in worst.items() if cosine > GOOD_COSINE]
-    print(
-        f"--backend auto may take it for {' and '.join(good)}."
-        if good
-        else f"--backend auto does not take it, as its worst cosine is not above {GOOD_COSINE}: name it to use it."
-    )
+    for network in networks:
+        print(f"{options.repository}/{network.files[0]}, {network.backend} in {network.dtype}")
+        for name, cosines in (("clips", network.clips), ("frames", network.frames)):
+            print(f"  cosine to float32, {name:6}  worst {cosines.worst:.5f}  median {cosines.median:.5f}")
+        speeds = ", ".join(f"{speedup:.1f} times in {dtype}" for dtype, speedup in network.speedups.items())
+        print(f"  speed to PyTorch's here    {speeds}")
+        worst = {"embeddings": network.clips.worst, "frames": network.frames.worst}
+        good = [what for what, cosine in worst.items() if cosine > GOOD_COSINE]
+        print(
+            f"  --backend auto may take it for {' and '.join(good)}"
+            if good
+            else f"  --backend auto does not take it, as its worst cosine is not above {GOOD_COSINE}: name it to use it"
+        )
     return 0

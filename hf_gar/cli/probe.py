@@ -70,7 +70,7 @@ def _rank(options: argparse.Namespace) -> int:
     if given:
         raise ValueError(f"`{given[0]}` goes with labels. Leave it out, or leave out --without-labels.")
 
-    from hf_gar.embedding.sources import open_source
+    from hf_gar.embedding.sources.source import open_source
     from hf_gar.evaluation.label_free import MAX_RECORDINGS
     from hf_gar.evaluation.report import format_ranking
     from hf_gar.evaluation.run import run_label_free_ranking

@@ -16,7 +16,7 @@ def add_command(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from hf_gar.embedding.publish import push_dataset
+    from hf_gar.embedding.jobs.publish import push_dataset
 
     url = push_dataset(options.folder, options.repo_id, private=options.private, license_id=options.license)
     print(f"{options.folder} is at {url}.")

@@ -27,7 +27,7 @@ def add_command(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from hf_gar.search.space import push_space
+    from hf_gar.search.app.space import push_space
 
     url = push_space(
         options.job,

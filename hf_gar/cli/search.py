@@ -36,7 +36,7 @@ def add_command(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from hf_gar.search.index import EmbeddingIndex
+    from hf_gar.search.index.embedding_index import EmbeddingIndex
 
     given = [bool(options.queries), options.row is not None, options.file_name is not None]
     if sum(given) != 1:
@@ -74,7 +74,7 @@ def _print(found: Any, queries: list[str], as_json: bool) -> None:
 
 def _format(hit: dict[str, Any]) -> str:
     """A recording that was found as a line: its similarity, name, time range, and the source's columns."""
-    from hf_gar.embedding.shards import NAME_COLUMNS
+    from hf_gar.embedding.jobs.shards import NAME_COLUMNS
     from hf_gar.pictures import shorten
 
     name_column = next((name for name in NAME_COLUMNS if name in hit), None)

@@ -18,7 +18,7 @@ def add_command(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from hf_gar.embedding.job_folder import ERRORS_FILE, read_description, read_status, task_of
+    from hf_gar.embedding.jobs.job_folder import ERRORS_FILE, read_description, read_status, task_of
 
     status = read_status(options.folder)
     description = read_description(status.output)

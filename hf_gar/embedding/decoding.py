@@ -16,7 +16,7 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from hf_gar.embedding.crop import Crop
-from hf_gar.embedding.file_names import escape, unescape, unescape_source
+from hf_gar.embedding.sources.file_names import escape, unescape, unescape_source
 from hf_gar.errors import HfGarError
 from hf_gar.models import FusionFeatureExtractor
 from hf_gar.models.audio_loading import AudioError, open_recording, read_samples

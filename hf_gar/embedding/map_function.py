@@ -20,9 +20,9 @@ from hf_gar.backends.network import Network
 from hf_gar.embedding.crop import Crop
 from hf_gar.embedding.decoding import ChunkDataset, LoadedChunk, ProcessPool, RecordingEnd, Unreadable, WorkerPool
 from hf_gar.embedding.devices import parse_device
-from hf_gar.embedding.file_names import escape
 from hf_gar.embedding.length_buckets import ClipEmbedding, LengthBuckets
-from hf_gar.embedding.tables import FILE_NAME
+from hf_gar.embedding.sources.file_names import escape
+from hf_gar.embedding.sources.tables import FILE_NAME
 from hf_gar.errors import HfGarError
 from hf_gar.hub.load import Repository, find_repository
 from hf_gar.models import FusionConfig, FusionFeatureExtractor, FusionPreTrainedModel

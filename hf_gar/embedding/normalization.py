@@ -11,7 +11,7 @@ from datasets.utils import tqdm
 from hf_gar.embedding.crop import Crop
 from hf_gar.embedding.dataset import find_audio_column, undecoded
 from hf_gar.embedding.decoding import read_blocks
-from hf_gar.embedding.sources import open_source
+from hf_gar.embedding.sources.source import open_source
 from hf_gar.models import FusionFeatureExtractor
 from hf_gar.models.audio_loading import AudioError
 

@@ -11,7 +11,7 @@ import numpy as np
 from hf_gar.backends.description import OptimizedNetwork
 from hf_gar.backends.optimization import Spectrograms, optimize_network, require_exporters
 from hf_gar.embedding.decoding import read_blocks
-from hf_gar.embedding.sources import Source, open_source
+from hf_gar.embedding.sources.source import Source, open_source
 from hf_gar.errors import HfGarError
 from hf_gar.hub.load import Repository, find_repository
 from hf_gar.models import FusionFeatureExtractor
@@ -27,22 +27,22 @@ HELD_OUT = 3
 
 def optimize_repository(
     repository: str | Path | Repository,
-    backend: str,
-    dtype: str,
+    backend: str | Sequence[str],
+    dtype: str | Sequence[str],
     calibration: str | Path | Sequence[str | Path] | Source | None = None,
     *,
     allow_inaccurate: bool = False,
     report: Callable[[str], object] = lambda line: None,
     **config: Any,
-) -> OptimizedNetwork:
-    """Put a network for another runtime into a model repository, beside its weights.
+) -> list[OptimizedNetwork]:
+    """Put networks for other runtimes into a model repository, beside its weights.
 
     What runs the model can then be chosen (`AudioEmbedder(backend=...)`, `hf-gar embed --backend`).
 
     Args:
         repository: A folder, or what `find_repository` found there.
-        backend: "onnx" or "openvino".
-        dtype: "float32", "int8", or, of OpenVINO, "bfloat16".
+        backend: "onnx" or "openvino", or both.
+        dtype: "float32", "int8", or, of OpenVINO, "bfloat16"; or several, each of which is made for each backend.
         calibration: Recordings as `open_source` takes them; by default those that come with this package. An int8
             network is calibrated on two thirds of them, and every network is compared with PyTorch in float32 on the
             others; of long recordings, on the first chunk.
@@ -55,7 +55,9 @@ def optimize_repository(
             cannot be made, or is not close enough.
         ValueError: There is no such backend or dtype, or a field of the configuration is wrong.
     """
-    require_exporters(backend, dtype)
+    backends, dtypes = ([each] if isinstance(each, str) else each for each in (backend, dtype))
+    kinds = [(each, precision) for each in backends for precision in dtypes]
+    require_exporters(kinds)
     found = find_repository(repository)
     if not found.is_own_folder:
         how = f"cp -r {found.folder} DIR" if found.revision is None else f"hf download {found.name} --local-dir DIR"
@@ -75,8 +77,7 @@ def optimize_repository(
     name = "the recordings of hf_gar" if calibration is None else "recordings of your own"
     return optimize_network(
         found,
-        backend,
-        dtype,
+        kinds,
         Spectrograms(calibrated, held_out, f"{len(calibrated)} of {name}"),
         allow_inaccurate=allow_inaccurate,
         report=report,

@@ -11,12 +11,12 @@ import numpy as np
 from hf_gar.backends.choice import AUTO
 from hf_gar.embedding.crop import Crop
 from hf_gar.embedding.embedder import AudioEmbedder
-from hf_gar.embedding.job_folder import ERRORS_FILE
-from hf_gar.embedding.local_engine import LocalEngine
+from hf_gar.embedding.jobs.job_folder import ERRORS_FILE
+from hf_gar.embedding.jobs.local_engine import LocalEngine
+from hf_gar.embedding.jobs.results import JobResults, read_job
+from hf_gar.embedding.jobs.run import JobOptions, run_job
 from hf_gar.embedding.normalization import measure_normalization
-from hf_gar.embedding.results import JobResults, read_job
-from hf_gar.embedding.run import JobOptions, run_job
-from hf_gar.embedding.sources import Source
+from hf_gar.embedding.sources.source import Source
 from hf_gar.errors import HfGarError
 from hf_gar.evaluation.evaluate import EmbeddedTask
 from hf_gar.evaluation.task_data import AUDIO, FILE_NAME, SPLIT, TaskData, rows_of

@@ -22,7 +22,7 @@ from datasets.utils import tqdm
 
 from hf_gar.embedding.crop import FIRST_HALF, SECOND_HALF
 from hf_gar.embedding.embedder import AudioEmbedder
-from hf_gar.embedding.sources import Source
+from hf_gar.embedding.sources.source import Source
 from hf_gar.errors import HfGarError
 from hf_gar.evaluation.embed_task import EmbeddingOptions, embed_once
 from hf_gar.evaluation.optional import import_optional

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 from huggingface_hub import EvalResult
 
-from hf_gar.embedding.job_folder import read_description
+from hf_gar.embedding.jobs.job_folder import read_description
 from hf_gar.errors import HfGarError
 from hf_gar.evaluation.evaluate import EmbeddedTask, Evaluation
 from hf_gar.evaluation.label_free import ADVISED_RECORDINGS, MEASURES, LabelFreeRanking

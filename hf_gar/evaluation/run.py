@@ -8,7 +8,7 @@ from typing import Any
 from hf_gar.embedding.crop import Halves
 from hf_gar.embedding.embedder import AudioEmbedder
 from hf_gar.embedding.layer_slices import layer_slices
-from hf_gar.embedding.sources import Source
+from hf_gar.embedding.sources.source import Source
 from hf_gar.evaluation.embed_task import EmbeddingOptions, concatenate, embed_task
 from hf_gar.evaluation.evaluate import (
     EmbeddedTask,

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from hf_gar.embedding.dataset import undecoded
-from hf_gar.embedding.sources import SAVED_DATASET_FILES, open_source
-from hf_gar.embedding.tables import METADATA_FILES, READERS
+from hf_gar.embedding.sources.source import SAVED_DATASET_FILES, open_source
+from hf_gar.embedding.sources.tables import METADATA_FILES, READERS
 from hf_gar.errors import HfGarError
 from hf_gar.evaluation.partitions import SPLITS
 from hf_gar.evaluation.tasks import TASKS, Metric, Task, find_task

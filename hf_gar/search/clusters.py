@@ -11,11 +11,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hf_gar.embedding.results import FinishedJob
+from hf_gar.embedding.jobs.results import FinishedJob
 from hf_gar.errors import HfGarError
 from hf_gar.files import replace_when_whole
-from hf_gar.search.description import identify_shards
-from hf_gar.search.index import EmbeddingIndex
+from hf_gar.search.index.description import identify_shards
+from hf_gar.search.index.embedding_index import EmbeddingIndex
 from hf_gar.search.libraries import import_library
 from hf_gar.search.queries import name_column
 

@@ -14,11 +14,11 @@ import pandas as pd
 from datasets.utils import tqdm
 
 from hf_gar.checkpoints.download import file_digest
-from hf_gar.embedding.recording_files import find_recordings, path_column
-from hf_gar.embedding.results import FinishedJob
+from hf_gar.embedding.jobs.recording_files import find_recordings, path_column
+from hf_gar.embedding.jobs.results import FinishedJob
 from hf_gar.errors import HfGarError
 from hf_gar.files import replace_when_whole
-from hf_gar.search.index import EmbeddingIndex
+from hf_gar.search.index.embedding_index import EmbeddingIndex
 from hf_gar.search.libraries import import_library
 from hf_gar.search.queries import name_column
 from hf_gar.search.threshold import Threshold, choose_threshold, draw_histogram

@@ -11,8 +11,8 @@ import pyarrow.compute as pc
 from hf_gar.embedding.crop import Crop
 from hf_gar.embedding.decoding import read_blocks
 from hf_gar.embedding.embedder import AudioEmbedder, Embedding
-from hf_gar.embedding.results import FinishedJob
-from hf_gar.embedding.shards import NAME_COLUMNS
+from hf_gar.embedding.jobs.results import FinishedJob
+from hf_gar.embedding.jobs.shards import NAME_COLUMNS
 from hf_gar.errors import HfGarError
 from hf_gar.hub.load import find_repository
 

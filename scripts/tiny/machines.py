@@ -102,7 +102,9 @@ def train(rng: Rng) -> Sound:
 
 
 def steam_engine(rng: Rng) -> Sound:
-    return band_noise(rng, 200, 6000, 1) * pulses(np.linspace(*rng.uniform(1.5, 7, 2), SAMPLES), 0.2)
+    puffs = band_noise(rng, 200, 6000, 1)
+    first, last = rng.uniform(1.5, 7, 2)
+    return puffs * pulses(np.linspace(first, last, SAMPLES), 0.2)
 
 
 def electric_motor(rng: Rng) -> Sound:
@@ -447,7 +449,8 @@ def sawtooth(rng: Rng) -> Sound:
 
 def chord(rng: Rng) -> Sound:
     base = log_uniform(rng, 80, 600)
-    return sum(rich(rng, base * 2 ** (step / 12), 1.2, 8) for step in rng.choice(12, 3, replace=False))
+    notes = [rich(rng, base * 2 ** (step / 12), 1.2, 8) for step in rng.choice(12, 3, replace=False)]
+    return np.sum(notes, axis=0)
 
 
 def vibrato(rng: Rng) -> Sound:

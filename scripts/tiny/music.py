@@ -70,8 +70,8 @@ def phrase(start: int, rng: Rng) -> list[Event]:
         return strike(start, 0, root, velocity, int(rng.integers(150, 2300)))
     if kind == "chord":
         length = int(rng.integers(400, 2300))
-        steps = [0, *rng.choice([3, 4, 5, 7, 9, 12, 16], rng.integers(1, 4), replace=False)]
-        return [event for step in steps for event in strike(start, 0, root + int(step), velocity, length)]
+        chord = [0, *rng.choice([3, 4, 5, 7, 9, 12, 16], rng.integers(1, 4), replace=False)]
+        return [event for step in chord for event in strike(start, 0, root + int(step), velocity, length)]
     count = int(rng.integers(2, 9))
     gap = 2200 // count
     steps = np.zeros(count, int) if kind == "repeated" else rng.integers(-7, 13, count)

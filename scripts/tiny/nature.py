@@ -51,7 +51,7 @@ def drizzle(rng: Rng) -> Sound:
 
 
 def rain_on_tin(rng: Rng) -> Sound:
-    ring = rng.uniform(600, 3500, 5)
+    ring = rng.uniform(600, 3500, 5).tolist()
     return formants(sparks(rng, log_uniform(rng, 30, 400)), ring, 0.03) * 20 + 0.02 * noise(rng, 1)
 
 

@@ -107,12 +107,14 @@ def modes(rng: Rng, frequencies: Sequence[float], seconds: float, samples: int) 
 
 def formants(sound: Sound, centres: Sequence[float], width: float = 0.12) -> Sound:
     """A sound through resonances at these frequencies in Hz, `width` of the frequency wide."""
-    return shape(
-        sound,
-        lambda f: sum(
-            0.7**number / (1 + ((f - centre) / (width * centre)) ** 2) for number, centre in enumerate(centres)
-        ),
-    )
+
+    def response(frequencies: Sound) -> Sound:
+        gain = np.zeros_like(frequencies)
+        for number, centre in enumerate(centres):
+            gain += 0.7**number / (1 + ((frequencies - centre) / (width * centre)) ** 2)
+        return gain
+
+    return shape(sound, response)
 
 
 def mouth(rng: Rng) -> list[float]:

@@ -13,7 +13,7 @@ import pytest
 import soundfile
 
 from hf_gar.classification.tagger import LABEL_TRACKS
-from hf_gar.embedding.job_folder import read_status
+from hf_gar.embedding.jobs.job_folder import read_status
 from tests.classification.detector import hum, noise, save_detector, silence
 from tests.conftest import tag_job
 from tests.interruptions import kill_until_done

@@ -14,8 +14,8 @@ import soundfile
 
 from hf_gar import HfGarError, read_job, tag_recordings
 from hf_gar.classification.tagger import label_track_path
-from hf_gar.embedding.job_folder import read_status
-from hf_gar.embedding.publish import push_dataset
+from hf_gar.embedding.jobs.job_folder import read_status
+from hf_gar.embedding.jobs.publish import push_dataset
 from tests.classification.detector import hum, noise, save_detector, silence
 from tests.conftest import embed_job, save_tiny, tag_job
 
@@ -157,7 +157,7 @@ def test_many_events_are_put_in_order_whatever_is_read_at_a_time(detector, tmp_p
     assert tag_job([folder], detector, tmp_path / "out", **WINDOWS).failed == len(bad)
     for name in bad:
         write(folder / name, clips[name])
-    monkeypatch.setattr("hf_gar.embedding.shards.ROWS_AT_ONCE", 2)
+    monkeypatch.setattr("hf_gar.embedding.jobs.shards.ROWS_AT_ONCE", 2)
     assert tag_job([folder], detector, tmp_path / "out", retry_failed=True, **WINDOWS).done == len(clips)
     assert found_events(tmp_path / "out") == found_events(tmp_path / "whole")
     assert len(found_events(tmp_path / "out")) == sum(1 + number % 4 for number in range(10))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from hf_gar.embedding.results import read_job
+from hf_gar.embedding.jobs.results import read_job
 from hf_gar.models.audio_loading import load_audio
 from tests.conftest import embed_job, save_tiny, tone
 

@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from hf_gar.embedding.file_names import escape, is_recording_name, unescape, unescape_source
+from hf_gar.embedding.sources.file_names import escape, is_recording_name, unescape, unescape_source
 
 CASES = [
     (b"plain.wav", "plain.wav"),

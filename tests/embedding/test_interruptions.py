@@ -19,8 +19,8 @@ import pytest
 import soundfile
 from filelock import FileLock
 
-from hf_gar.embedding.job_folder import LOCK_TIMEOUT_S, LOCKS, read_status
-from hf_gar.embedding.results import read_job
+from hf_gar.embedding.jobs.job_folder import LOCK_TIMEOUT_S, LOCKS, read_status
+from hf_gar.embedding.jobs.results import read_job
 from hf_gar.errors import HfGarError
 from tests.conftest import embed_job, real_folder, relative_error, save_tiny, tone
 from tests.interruptions import kill_until_done, num_finished
@@ -117,7 +117,7 @@ def test_ray_loses_workers(source, kills, workers, shards, repository, tmp_path,
 # The command, after a line on its standard input: its libraries are loaded by then.
 WAITING = """
 import sys
-import hf_gar.cli, hf_gar.embedding.run
+import hf_gar.cli, hf_gar.embedding.jobs.run
 print("ready", flush=True)
 sys.stdin.readline()
 sys.exit(hf_gar.cli.main(sys.argv[1:]))

@@ -8,7 +8,7 @@ import pytest
 import soundfile
 
 from hf_gar import HfGarError, embed_dataset
-from hf_gar.embedding.sources import open_source
+from hf_gar.embedding.sources.source import open_source
 from tests.conftest import embed_job, real_folder, relative_error
 
 

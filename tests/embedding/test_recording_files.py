@@ -2,8 +2,8 @@ from pathlib import Path
 
 import numpy as np
 
-from hf_gar.embedding.recording_files import find_recordings
-from hf_gar.embedding.results import read_job
+from hf_gar.embedding.jobs.recording_files import find_recordings
+from hf_gar.embedding.jobs.results import read_job
 from tests.conftest import embed_job
 from tests.search.jobs import write_clips, write_job
 

@@ -14,15 +14,15 @@ import pytest
 import soundfile
 
 from hf_gar import HfGarError
-from hf_gar.embedding import sources
-from hf_gar.embedding.publish import fetch_job, push_dataset
-from hf_gar.embedding.results import read_job
+from hf_gar.embedding.jobs.publish import fetch_job, push_dataset
+from hf_gar.embedding.jobs.results import read_job
+from hf_gar.embedding.sources.source import open_source, read_file_list
 from tests.conftest import embed_job, relative_error, save_tiny
 from tests.hub.local_hub import LocalHub
 
 
-def open_source(*arguments, **options):
-    source = sources.open_source(*arguments, **options)
+def opened(*arguments, **options):
+    source = open_source(*arguments, **options)
     return source.dataset, source.audio_column
 
 
@@ -36,7 +36,7 @@ CLIPS = ["clip0.wav", "clip1.flac", "clip2.ogg", "clip3.mp3", "clip4.wav", "clip
 
 
 def test_a_folder_with_metadata(recordings):
-    dataset, column = open_source([recordings])
+    dataset, column = opened([recordings])
     assert (dataset.column_names, column) == (["file_name", "label", "audio"], "audio")
     assert list(dataset["file_name"]) == CLIPS
     assert dataset[1] == {"file_name": "clip1.flac", "label": "odd", "audio": str(recordings / "clip1.flac")}
@@ -47,7 +47,7 @@ def test_a_folder_with_files_that_its_metadata_does_not_list(recordings):
     (recordings / "deep" / "more.WAV").write_bytes(b"")
     (recordings / ".hidden.wav").write_bytes(b"")
     (recordings / "metadata.csv").write_text("file_name,fold\nclip0.wav,1\ngone.wav,2\n")
-    dataset, _ = open_source([recordings])
+    dataset, _ = opened([recordings])
     assert list(dataset["file_name"]) == ["clip0.wav", "gone.wav", *CLIPS[1:], "deep/more.WAV"]
     assert list(dataset["fold"]) == [1, 2, *[None] * 6]
     assert dataset.features["fold"] == datasets.Value("int64")
@@ -55,13 +55,13 @@ def test_a_folder_with_files_that_its_metadata_does_not_list(recordings):
 
 def test_a_folder_without_metadata(recordings):
     (recordings / "metadata.csv").unlink()
-    assert list(open_source([recordings])[0]["file_name"]) == CLIPS
+    assert list(opened([recordings])[0]["file_name"]) == CLIPS
 
 
 def test_files(recordings):
     paths = [str(recordings / name) for name in CLIPS[:2]]
-    assert list(open_source(paths)[0]["audio"]) == paths
-    assert list(open_source(paths[:1])[0]["audio"]) == paths[:1]
+    assert list(opened(paths)[0]["audio"]) == paths
+    assert list(opened(paths[:1])[0]["audio"]) == paths[:1]
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
@@ -70,96 +70,96 @@ def test_a_table_with_paths_seen_from_its_folder(recordings, suffix, column):
     table = pd.DataFrame({column: ["clip0.wav", str(recordings / "clip1.flac"), None], "label": [1, 2, 3]})
     path = recordings / f"table.{suffix}"
     table.to_csv(path, index=False) if suffix == "csv" else table.to_parquet(path)
-    dataset, audio = open_source([path], path_column=column if column == "where" else None)
+    dataset, audio = opened([path], path_column=column if column == "where" else None)
     assert list(dataset[audio]) == [str(recordings / "clip0.wav"), str(recordings / "clip1.flac"), None]
     assert list(dataset["label"]) == [1, 2, 3]
     if column == "where":
         with pytest.raises(HfGarError, match=r"no column 'file_name'.*'where', 'label'.*`path_column`"):
-            open_source([path])
+            opened([path])
 
 
 def test_a_parquet_that_holds_the_recordings(recordings):
     rows = [{"bytes": (recordings / name).read_bytes(), "path": name} for name in CLIPS]
     path = recordings / "table.parquet"
     datasets.Dataset.from_dict({"audio": rows, "label": list(range(6))}).to_parquet(path)
-    dataset, column = open_source([path])
+    dataset, column = opened([path])
     assert dataset[0][column]["bytes"] == rows[0]["bytes"]
 
 
 def test_a_saved_dataset_and_its_splits(recordings, tmp_path):
     train = datasets.Dataset.from_dict({"audio": [str(recordings / "clip0.wav")]})
     datasets.DatasetDict({"train": train, "test": train}).save_to_disk(tmp_path / "both")
-    assert open_source([tmp_path / "both"], split="test")[0].num_rows == 1
+    assert opened([tmp_path / "both"], split="test")[0].num_rows == 1
     with pytest.raises(HfGarError, match=r"has the splits train, test.*`split`"):
-        open_source([tmp_path / "both"])
+        opened([tmp_path / "both"])
     train.save_to_disk(tmp_path / "one")
-    assert open_source([tmp_path / "one"])[0].num_rows == 1
+    assert opened([tmp_path / "one"])[0].num_rows == 1
 
 
 def test_options_that_do_not_apply_are_refused(recordings, tmp_path):
     with pytest.raises(HfGarError, match="Leave `split` out"):
-        open_source([recordings], split="train")
+        opened([recordings], split="train")
     with pytest.raises(HfGarError, match="not a source that `path_column` applies to"):
-        open_source([recordings], path_column="file_name")
+        opened([recordings], path_column="file_name")
     with pytest.raises(HfGarError, match="not on the Hub: it has no revision 'main'"):
-        open_source([recordings], revision="main")
+        opened([recordings], revision="main")
     saved = datasets.Dataset.from_dict({"wav": [str(recordings / "clip0.wav")]})
     saved.save_to_disk(tmp_path / "saved")
-    assert open_source([tmp_path / "saved"], path_column="wav")[1] == "wav"
+    assert opened([tmp_path / "saved"], path_column="wav")[1] == "wav"
     with pytest.raises(HfGarError, match=r"no column 'audio' with recordings, only 'wav'.*`path_column`"):
-        open_source([tmp_path / "saved"])
+        opened([tmp_path / "saved"])
     saved.select([]).save_to_disk(tmp_path / "none")
     with pytest.raises(HfGarError, match="none cannot be read as a table or dataset, or is empty"):
-        open_source([tmp_path / "none"], path_column="wav")
+        opened([tmp_path / "none"], path_column="wav")
 
 
 def test_a_table_with_names_and_paths(recordings):
     table = pd.DataFrame({"file_name": ["first"], "audio": [str(recordings / "clip0.wav")]})
     table.to_csv(recordings / "table.csv", index=False)
-    dataset, _ = open_source([recordings / "table.csv"], path_column="audio")
+    dataset, _ = opened([recordings / "table.csv"], path_column="audio")
     assert dataset[0] == {"file_name": "first", "audio": str(recordings / "clip0.wav")}
 
 
 def test_mistakes_are_named(tmp_path):
     with pytest.raises(HfGarError, match="holds no audio files"):
-        open_source([tmp_path])
+        opened([tmp_path])
     with pytest.raises(HfGarError, match="gone: there is no such file or folder"):
-        open_source(["gone"])
+        opened(["gone"])
     (tmp_path / "notes.txt").write_text("notes")
     with pytest.raises(HfGarError, match=r"notes\.txt is neither an audio file nor a table"):
-        open_source([tmp_path / "notes.txt"])
+        opened([tmp_path / "notes.txt"])
     (tmp_path / "empty.csv").write_text("file_name\n")
     with pytest.raises(HfGarError, match="has no rows"):
-        open_source([tmp_path / "empty.csv"])
+        opened([tmp_path / "empty.csv"])
     (tmp_path / "broken.parquet").write_text("not parquet")
     with pytest.raises(HfGarError, match=r"broken\.parquet cannot be read as a table"):
-        open_source([tmp_path / "broken.parquet"])
+        opened([tmp_path / "broken.parquet"])
 
 
 def test_a_job_has_one_source(recordings, tmp_path):
     (recordings / "table.csv").write_text("file_name\nclip0.wav\n")
     for other in (recordings / "table.csv", recordings, recordings / "metadata.csv", tmp_path / "gone.tar"):
         with pytest.raises(HfGarError, match=rf"{other} is given beside other sources, which only audio files can be"):
-            open_source([recordings / "clip0.wav", other])
+            opened([recordings / "clip0.wav", other])
     with pytest.raises(HfGarError, match="No recordings are named"):
-        open_source([])
+        opened([])
     (recordings / "folder.wav").mkdir()  # named like a recording: an error of the job, not of the list
-    assert len(open_source([recordings / "clip0.wav", recordings / "folder.wav", recordings / "no-suffix"])[0]) == 3
+    assert len(opened([recordings / "clip0.wav", recordings / "folder.wav", recordings / "no-suffix"])[0]) == 3
 
 
 def test_links_that_lead_nowhere_are_not_looked_for_on_the_hub(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sources, "HfApi", None)  # nothing asks the Hub
+    monkeypatch.setattr("hf_gar.embedding.sources.source.HfApi", None)  # nothing asks the Hub
     Path("loop").symlink_to("loop")
     Path("away").symlink_to("/gone/away")
     for name, target in (("loop", "loop"), ("loop/data", "loop"), ("away", "/gone/away"), ("away/data", "/gone/away")):
         with pytest.raises(HfGarError, match=rf"{name}: the link {name.split('/')[0]} to {target} leads nowhere"):
-            open_source([name])
+            opened([name])
     with pytest.raises(HfGarError, match=r"x cannot be opened: .*File name too long"):
-        open_source(["x" * 300 + "/x"])
+        opened(["x" * 300 + "/x"])
     for name in ("./org/data", "/org/data", "org/data/more", "data"):
         with pytest.raises(HfGarError, match=rf"{name}: there is no such file or folder"):
-            open_source([name])
+            opened([name])
 
 
 def test_a_folder_that_cannot_be_read(recordings, monkeypatch):
@@ -169,7 +169,7 @@ def test_a_folder_that_cannot_be_read(recordings, monkeypatch):
         Path("f" * 250).mkdir()
         os.chdir("f" * 250)
     with pytest.raises(HfGarError, match=r"The folder .*fff cannot be read: File name too long"):
-        open_source([recordings])
+        opened([recordings])
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet", "jsonl"])
@@ -182,9 +182,9 @@ def test_a_column_of_numbers_is_no_column_of_paths(suffix, recordings):
     else:
         table.to_parquet(path)
     with pytest.raises(HfGarError, match=r"the column 'path' holds int64, but the paths .* text.*`path_column`"):
-        open_source([path])
+        opened([path])
     with pytest.raises(HfGarError, match=r"The dataset: the column 'audio' holds int64, not recordings or their paths"):
-        open_source(datasets.Dataset.from_dict({"audio": [1, 2]}))
+        opened(datasets.Dataset.from_dict({"audio": [1, 2]}))
 
 
 def test_recordings_that_are_called_by_numbers(recordings, repository_of_one, tmp_path):
@@ -227,10 +227,10 @@ def test_rows_of_nothing_but_recordings_have_names(kind, recordings, repository_
 
 
 def test_a_limit(recordings, repository_of_one, tmp_path):
-    assert list(open_source([recordings], limit=2)[0]["file_name"]) == CLIPS[:2]
-    assert len(open_source([recordings], limit=100)[0]) == 6
+    assert list(opened([recordings], limit=2)[0]["file_name"]) == CLIPS[:2]
+    assert len(opened([recordings], limit=100)[0]) == 6
     with pytest.raises(ValueError, match="limit has to be 1 or more, not 0"):
-        open_source([recordings], limit=0)
+        opened([recordings], limit=0)
     embed_job([recordings], repository_of_one, tmp_path / "out", limit=2)
     assert json.loads((tmp_path / "out" / "job.json").read_text())["limit"] == 2
     assert list(read_job(tmp_path / "out").rows["file_name"]) == CLIPS[:2]
@@ -260,21 +260,21 @@ def test_a_limit_of_what_is_streamed(limit, recordings, repository_of_one, tmp_p
 def test_a_list_of_files(recordings, tmp_path):
     names = [b"a b.wav", b"caf\xe9.wav", "\u00e9.wav".encode(), b" c\\.wav"]
     expected = list(map(os.fsdecode, names))
-    assert sources.read_file_list(io.BytesIO(b"\n".join(names))) == expected
-    assert sources.read_file_list(io.BytesIO(b"\r\n".join([*names, b"", b""]))) == expected
-    assert sources.read_file_list(io.BytesIO(b"\0".join([*names, b"line\nbreak.wav", b""]))) == [
+    assert read_file_list(io.BytesIO(b"\n".join(names))) == expected
+    assert read_file_list(io.BytesIO(b"\r\n".join([*names, b"", b""]))) == expected
+    assert read_file_list(io.BytesIO(b"\0".join([*names, b"line\nbreak.wav", b""]))) == [
         *expected,
         "line\nbreak.wav",
     ]
-    assert sources.read_file_list(io.BytesIO(b"")) == []
+    assert read_file_list(io.BytesIO(b"")) == []
     found = subprocess.run(["find", recordings, "-name", "*.wav", "-print0"], capture_output=True, check=True)
-    assert len(open_source(sources.read_file_list(io.BytesIO(found.stdout)))[0]) == 3
+    assert len(opened(read_file_list(io.BytesIO(found.stdout)))[0]) == 3
 
 
 def test_json_lines(recordings):
     path = recordings / "table.jsonl"
     path.write_text('{"path": "clip0.wav", "tags": ["a", "b"]}\n{"path": "clip1.flac", "tags": []}\n')
-    dataset, column = open_source([path])
+    dataset, column = opened([path])
     assert dataset[0] == {"path": "clip0.wav", "tags": ["a", "b"], column: str(recordings / "clip0.wav")}
 
 
@@ -283,19 +283,19 @@ def test_an_audiofolder(recordings, tmp_path):
     for split, label, name in [("train", "dog", "a.wav"), ("train", "cat", "b.wav"), ("test", "dog", "a.wav")]:
         (folder / split / label).mkdir(parents=True, exist_ok=True)
         shutil.copy(recordings / "clip0.wav", folder / split / label / name)
-    dataset, _ = open_source([folder], audiofolder=True)
+    dataset, _ = opened([folder], audiofolder=True)
     found = list(zip(dataset["file_name"], dataset["label"], dataset["split"], strict=True))
     assert found == [
         ("test/dog/a.wav", "dog", "test"),
         ("train/cat/b.wav", "cat", "train"),
         ("train/dog/a.wav", "dog", "train"),
     ]
-    assert open_source([folder], audiofolder=True, split="train")[0].num_rows == 2
+    assert opened([folder], audiofolder=True, split="train")[0].num_rows == 2
     with pytest.raises(HfGarError, match="no split 'dev', only test, train"):
-        open_source([folder], audiofolder=True, split="dev")
+        opened([folder], audiofolder=True, split="dev")
     (folder / "train" / "metadata.csv").write_text("file_name,label\ndog/a.wav,01\ncat/b.wav,2\n")
     (folder / "test" / "metadata.csv").write_text("file_name,label,fold\ndog/a.wav,2,3\n")
-    dataset, _ = open_source([folder], audiofolder=True)
+    dataset, _ = opened([folder], audiofolder=True)
     assert [(row["file_name"], row["label"], row["fold"], row["split"]) for row in dataset] == [
         ("test/dog/a.wav", "2", 3, "test"),
         ("train/dog/a.wav", "01", None, "train"),
@@ -303,17 +303,17 @@ def test_an_audiofolder(recordings, tmp_path):
     ]
     (folder / "test" / "metadata.csv").write_text("path\ndog/a.wav\n")
     with pytest.raises(HfGarError, match=r"test/metadata\.csv has no column 'file_name'"):
-        open_source([folder], audiofolder=True)
+        opened([folder], audiofolder=True)
 
 
 def test_the_same_recording_twice(recordings):
     with pytest.raises(HfGarError, match=r"names 1 recordings twice, as .*clip0\.wav"):
-        open_source([recordings / "clip0.wav", recordings / "clip0.wav"])
+        opened([recordings / "clip0.wav", recordings / "clip0.wav"])
     (recordings / "metadata.csv").write_text("file_name,label\nclip0.wav,1\nclip0.wav,2\n")
     with pytest.raises(HfGarError, match=r"metadata\.csv names 1 recordings twice"):
-        open_source([recordings])
+        opened([recordings])
     (recordings / "table.csv").write_text("file_name,label\nclip0.wav,1\nclip0.wav,2\n")
-    assert open_source([recordings / "table.csv"])[0].num_rows == 2  # rows of a table are rows
+    assert opened([recordings / "table.csv"])[0].num_rows == 2  # rows of a table are rows
 
 
 def write_tars(recordings, folder) -> list[Path]:
@@ -386,7 +386,7 @@ def test_a_dataset_on_the_hub_and_back(streaming, recordings, repository_of_one,
         with pytest.raises(HfGarError, match="org/sounds holds something else"):
             push_dataset(tmp_path / "out", "org/sounds")
         with pytest.raises(HfGarError, match=r"org/gone is .*no"):
-            open_source(["org/gone"])
+            opened(["org/gone"])
 
 
 def test_a_dataset_that_changed_on_the_hub(recordings, repository_of_one, tmp_path, monkeypatch):

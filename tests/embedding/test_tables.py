@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from hf_gar import HfGarError
-from hf_gar.embedding.tables import read_table, read_tables, with_audio_column
+from hf_gar.embedding.sources.tables import read_table, read_tables, with_audio_column
 
 
 def read(path: Path, content: str, encoding: str = "utf-8") -> dict[str, list]:

@@ -10,9 +10,9 @@ import pytest
 import soundfile
 
 from hf_gar import HfGarError
-from hf_gar.embedding import tars
-from hf_gar.embedding.results import read_job
-from hf_gar.embedding.sources import open_source
+from hf_gar.embedding.jobs.results import read_job
+from hf_gar.embedding.sources import tars
+from hf_gar.embedding.sources.source import open_source
 from tests.conftest import embed_job, save_tiny, tone
 
 LINK = "{} is a link to a.wav in the tar, not a file. Write the tar with `tar --dereference --hard-dereference`."

@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 import soundfile
 
-from hf_gar.embedding.recording_files import find_recordings
-from hf_gar.embedding.results import read_job
+from hf_gar.embedding.jobs.recording_files import find_recordings
+from hf_gar.embedding.jobs.results import read_job
 from tests.conftest import embed_job, save_tiny, tone
 
 LATIN = os.fsdecode(b"caf\xe9.wav")  # a name that is not UTF-8

@@ -9,7 +9,7 @@ import pytest
 
 from hf_gar import AudioEmbedder, HfGarError, load_audio, read_job
 from hf_gar.embedding.crop import FIRST_HALF, SECOND_HALF, Halves
-from hf_gar.embedding.sources import open_source
+from hf_gar.embedding.sources.source import open_source
 from hf_gar.evaluation.label_free import effective_rank, embed_halves, inner_products, measure, rank_layers
 from tests.conftest import relative_error, save_tiny
 

@@ -11,8 +11,8 @@ from PIL import Image
 
 from hf_gar import ASTFusionFeatureExtractor, HfGarError
 from hf_gar.cli import main
+from hf_gar.embedding.jobs.results import read_job
 from hf_gar.embedding.layer_slices import layer_slices
-from hf_gar.embedding.results import read_job
 from hf_gar.evaluation import optional
 from hf_gar.evaluation.embed_task import EmbeddingOptions, concatenate, embed_task, mel_frames
 from hf_gar.evaluation.evaluate import evaluate_embeddings

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import soundfile
 
-from hf_gar.embedding.job_folder import METADATA_KEY, shard_path
+from hf_gar.embedding.jobs.job_folder import METADATA_KEY, shard_path
 from tests.conftest import tone
 
 DIMENSION = 12

@@ -22,10 +22,10 @@ from huggingface_hub import HfApi, SpaceCard
 
 import hf_gar
 from hf_gar import AudioError, EmbeddingIndex, HfGarError
-from hf_gar.embedding.publish import push_dataset
+from hf_gar.embedding.jobs.publish import push_dataset
 from hf_gar.hub.load import find_repository
-from hf_gar.search.answers import Answers
-from hf_gar.search.space import push_space
+from hf_gar.search.app.answers import Answers
+from hf_gar.search.app.space import push_space
 from tests.conftest import embed_job, save_tiny, save_tiny_classifier, tone
 from tests.hub.local_hub import LocalHub
 

@@ -8,7 +8,7 @@ from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score
 from hf_gar import EmbeddingIndex, HfGarError
 from hf_gar.search import clusters as clusters_module
 from hf_gar.search.clusters import find_clusters
-from hf_gar.search.embedding_map import draw_map
+from hf_gar.search.maps.embedding_map import draw_map
 from tests.search.jobs import clusters, content, write_job
 
 

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from hf_gar import EmbeddingIndex, HfGarError
-from hf_gar.search.building import EXACT_ROWS
 from hf_gar.search.duplicates import find_duplicates, kept_names
+from hf_gar.search.index.building import EXACT_ROWS
 from hf_gar.search.threshold import choose_threshold
 from tests.search.jobs import write_clips, write_job
 

@@ -12,11 +12,11 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from hf_gar import HfGarError
 from hf_gar.cli import main
-from hf_gar.embedding.results import open_job, read_job
+from hf_gar.embedding.jobs.results import open_job, read_job
 from hf_gar.pictures import shorten
-from hf_gar.search.embedding_map import choose_sample, draw_map, place_points
-from hf_gar.search.map_coloring import GREY, MISSING, color_points
-from hf_gar.search.map_picture import write_picture
+from hf_gar.search.maps.coloring import GREY, MISSING, color_points
+from hf_gar.search.maps.embedding_map import choose_sample, draw_map, place_points
+from hf_gar.search.maps.picture import write_picture
 from tests.search.jobs import DIMENSION, clusters, content, write_job
 
 
@@ -148,7 +148,7 @@ def test_only_what_is_drawn_is_read(large_job, tmp_path):
 READ_SAMPLE = """
 import sys
 import numpy as np, pyarrow
-from hf_gar.embedding.results import open_job
+from hf_gar.embedding.jobs.results import open_job
 sample = open_job(sys.argv[1]).read(np.load(sys.argv[2]), ["file_name"])
 np.save(sys.argv[2], sample.embeddings)
 print(sample.num_recordings, list(sample.rows.columns), pyarrow.default_memory_pool().max_memory())

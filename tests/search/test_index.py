@@ -16,8 +16,8 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler, normalize
 
 from hf_gar import EmbeddingIndex, HfGarError
-from hf_gar.embedding.job_folder import shard_path
-from hf_gar.search.building import EXACT_ROWS
+from hf_gar.embedding.jobs.job_folder import shard_path
+from hf_gar.search.index.building import EXACT_ROWS
 from tests.search.jobs import clusters, write_job
 
 HALF = 1e-3  # what half precision may add to a similarity of a few dimensions

@@ -12,9 +12,9 @@ import pytest
 from sklearn.preprocessing import StandardScaler, normalize
 
 from hf_gar import HfGarError
-from hf_gar.embedding.results import read_job
+from hf_gar.embedding.jobs.results import read_job
 from hf_gar.pictures import shorten
-from hf_gar.search.embedding_map import draw_map
+from hf_gar.search.maps.embedding_map import draw_map
 from tests.search.jobs import DIMENSION, Scripts, clusters, content, write_clips, write_job
 
 NASTY = "</script><script>window.hurt = 1</script><img src=x onerror='window.hurt = 1'>&amp; <b>$x^$ {{plotly}} %{x}"
@@ -70,7 +70,7 @@ def test_recordings_inside_the_page(tmp_path, monkeypatch):
     assert re.match(r"data:audio/[\w.-]+;base64,UklGR", urls[0])  # RIFF
     assert urls[2] is None  # no recording by its name
     assert summary.playable == 2
-    monkeypatch.setattr("hf_gar.search.map_page.MAX_EMBEDDED_BYTES", 20_000)
+    monkeypatch.setattr("hf_gar.search.maps.page.MAX_EMBEDDED_BYTES", 20_000)
     with pytest.raises(HfGarError, match="`embed_audio`"):
         draw_map(folder, output=tmp_path / "large", embed_audio=True)
     assert not list(tmp_path.glob("large*"))

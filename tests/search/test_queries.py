@@ -10,7 +10,7 @@ import soundfile
 import soxr
 
 from hf_gar import AudioError, EmbeddingIndex, HfGarError
-from hf_gar.embedding.results import read_job
+from hf_gar.embedding.jobs.results import read_job
 from tests.conftest import build_tiny, embed_job, save_tiny, tone
 
 

@@ -16,7 +16,7 @@ from sklearn.preprocessing import StandardScaler
 from transformers import AutoFeatureExtractor, AutoModel, AutoModelForAudioClassification, pipeline
 
 from hf_gar.cli import main
-from hf_gar.embedding.results import read_job
+from hf_gar.embedding.jobs.results import read_job
 from hf_gar.evaluation.embed_task import EmbeddingOptions
 from hf_gar.evaluation.evaluate import EmbeddedTask
 from hf_gar.evaluation.linear_probe import train_linear_probes

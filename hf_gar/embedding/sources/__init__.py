@@ -1,0 +1,1 @@
+"""What can be embedded: folders, lists of files, tables, tar files and datasets."""

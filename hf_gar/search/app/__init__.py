@@ -1,0 +1,1 @@
+"""The app on a job, here or as a Space on the Hub."""
