@@ -17,6 +17,7 @@ from hf_gar.backends.description import (
     NETWORK_FILES,
     ONNX,
     OPENVINO,
+    Cosines,
     OptimizedNetwork,
     network_fields,
     network_files,
@@ -89,12 +90,7 @@ def optimize_network(
             network = load_network(backend, path, dtype, model.config, model.pooling)
             clips, frames = compare(network, model, [_inputs(extractor, each) for each in spectrograms.held_out])
             if min(clips.worst, frames.worst) < MINIMUM_COSINE and not allow_inaccurate:
-                raise HfGarError(
-                    f"The network for {backend} in {dtype} is not close enough to PyTorch in float32: its worst cosine "
-                    f"is {clips.worst:.4f} of clips and {frames.worst:.4f} of frames, below {MINIMUM_COSINE}. Calibrate "
-                    "it on recordings that are like yours (`calibration`), choose another `dtype`, or allow it "
-                    "(`allow_inaccurate`)."
-                )
+                raise _not_close_enough(f"{backend} in {dtype}", clips, frames)
             optimized = OptimizedNetwork(
                 backend,
                 dtype,
@@ -127,6 +123,14 @@ def require_exporters(kinds: Sequence[tuple[str, str]]) -> None:
         missing = [library for library in EXPORTERS[backend] if find_spec(library) is None]
         if missing:
             raise HfGarError(f'{", ".join(missing)} is not installed: pip install "hf_gar[{backend}]"')
+
+
+def _not_close_enough(name: str, clips: Cosines, frames: Cosines) -> HfGarError:
+    return HfGarError(
+        f"The network for {name} is not close enough to PyTorch in float32: its worst cosine is {clips.worst:.4f} of "
+        f"clips and {frames.worst:.4f} of frames, below {MINIMUM_COSINE}. Calibrate it on recordings that are like "
+        "yours (`calibration`), choose another `dtype`, or allow it (`allow_inaccurate`)."
+    )
 
 
 def _make(exported: Path, path: Path, kind: tuple[str, str], calibration: Sequence[Inputs]) -> None:
