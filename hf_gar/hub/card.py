@@ -107,6 +107,7 @@ def render_card(
             "audio-embedding",
             *(["audio-classification"] if has_classifier else []),
             "hf_gar",
+            "sentence-transformers",
             config.model_type,
             "custom_code",
         ],

@@ -17,6 +17,7 @@ from hf_gar.errors import HfGarError
 from hf_gar.hub import remote_code_outputs
 from hf_gar.hub.card import CARD_FILE, read_origin
 from hf_gar.hub.load import CONFIG_FILE, FEATURE_EXTRACTOR_FILE, Repository, find_repository
+from hf_gar.models.module_audio_embedding import MODULES, MODULES_FILE
 
 # Files that run code when they are loaded: weights are safetensors.
 PICKLES = {".bin", ".ckpt", ".joblib", ".npy", ".npz", ".pickle", ".pkl", ".pt", ".pth"}
@@ -87,6 +88,9 @@ def changed_code(folder: Path, hub_files: Mapping[str, Path]) -> list[str]:
             for reference in references
             if not re.fullmatch(r"\w+\.\w+", str(reference)) or f"{str(reference).split('.')[0]}.py" not in files
         ]
+    modules = folder / MODULES_FILE  # whose classes sentence-transformers runs
+    if modules.exists() and modules.read_text(encoding="utf-8") != MODULES:
+        changed.append(MODULES_FILE)
     return sorted(changed)
 
 

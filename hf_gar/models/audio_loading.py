@@ -107,6 +107,11 @@ def open_recording(source: Any) -> Recording:
     return Recording(name, None, iter([mix_to_mono(waveform, name)]))
 
 
+def tells_its_rate(source: Any) -> bool:
+    """Whether something is a recording that `load_audio` takes, rather than a waveform of a rate that is known."""
+    return isinstance(source, (str, os.PathLike, bytes, bytearray, dict)) or hasattr(source, "get_all_samples")
+
+
 def is_rate_and_samples(source: Any) -> bool:
     """Whether something is a pair of a rate in Hz and samples, as Gradio and scipy.io.wavfile give it."""
     return isinstance(source, (list, tuple)) and len(source) == 2 and isinstance(source[0], (int, np.integer))

@@ -312,6 +312,11 @@ class FusionConfig(CheckedFields, PretrainedConfig):
         return sum(self.layer_sizes[layer] for layer in self.fused_layers)
 
     @property
+    def projection_dim(self) -> int:
+        """The same, by the name that other libraries ask for: `hidden_size` may be that of a single layer."""
+        return self.embedding_size
+
+    @property
     def frame_hop_s(self) -> float:
         """From one frame embedding to the next, in seconds."""
         return self.mel_frames_per_frame * self.hop_length / self.sampling_rate

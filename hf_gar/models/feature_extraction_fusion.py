@@ -8,7 +8,7 @@ import torch
 from transformers import BatchFeature, SequenceFeatureExtractor
 from transformers.utils import PaddingStrategy, TensorType, logging
 
-from .audio_loading import AudioError, as_float_array, check_samples
+from .audio_loading import AudioError, as_float_array, check_samples, load_audio, tells_its_rate
 from .configuration_fusion import (
     HOP_LENGTH,
     MAX_MEL_BINS,
@@ -159,7 +159,7 @@ class FusionFeatureExtractor(CheckedFields, SequenceFeatureExtractor):
 
     def __call__(
         self,
-        audio: np.ndarray | torch.Tensor | Sequence[float] | Sequence[np.ndarray] | Sequence[torch.Tensor],
+        audio: Any,
         sampling_rate: int | None = None,
         padding: bool | str | PaddingStrategy = True,
         max_length: int | None = None,
@@ -172,27 +172,20 @@ class FusionFeatureExtractor(CheckedFields, SequenceFeatureExtractor):
 
         Args:
             audio: One mono waveform (samples,), or a batch: a list of them, or an array (batch, samples). Floats in
-                [-1, 1].
-            sampling_rate: The rate of `audio`, in Hz. Pass it: another rate than the model's is then refused.
+                [-1, 1]. In place of a waveform also a path, URL, bytes of an audio file, {"array" or "raw",
+                "sampling_rate"}, {"bytes" or "path"}, or torchcodec decoder, which are mixed to mono and resampled.
+            sampling_rate: The rate of waveforms, in Hz. Pass it: another rate than the model's is then refused.
             padding, max_length, truncation, pad_to_multiple_of, return_attention_mask, return_tensors: As of `pad`.
 
         Returns:
             `input_features` (batch, time, feature) and `attention_mask` (batch, time), 1 for a clip's own time steps.
 
         Raises:
-            ValueError: The rate is another one, or a waveform is empty, not finite, not mono, or too long.
+            ValueError: The rate is another one, a recording cannot be decoded, or a waveform is empty, not finite, not
+                mono, or too long.
+            OSError: A file is missing or cannot be read.
         """
-        if sampling_rate is None:
-            logger.warning_once(
-                f"Pass sampling_rate={self.sampling_rate} to {type(self).__name__}: without it, audio of another rate "
-                "goes unnoticed and gives wrong embeddings."
-            )
-        elif sampling_rate != self.sampling_rate:
-            raise ValueError(
-                f"This model takes audio at {self.sampling_rate} Hz, but sampling_rate={sampling_rate} was passed. "
-                "Resample first, for example with soxr.resample or hf_gar.load_audio, or use the pipeline, which does."
-            )
-        waveforms = self._as_batch(audio)
+        waveforms = self._as_batch(audio, sampling_rate)
         for waveform, name in waveforms:
             check_samples(waveform, name)
         return self.pad(
@@ -204,6 +197,20 @@ class FusionFeatureExtractor(CheckedFields, SequenceFeatureExtractor):
             return_attention_mask=return_attention_mask,
             return_tensors=return_tensors,
         )
+
+    def _check_rate(self, sampling_rate: int | None) -> None:
+        """Raise a ValueError where waveforms have another rate than the model takes; warn where it is not known."""
+        if sampling_rate is None:
+            logger.warning_once(
+                f"Pass sampling_rate={self.sampling_rate} to {type(self).__name__}: without it, audio of another rate "
+                "goes unnoticed and gives wrong embeddings."
+            )
+        elif sampling_rate != self.sampling_rate:
+            raise ValueError(
+                f"This model takes audio at {self.sampling_rate} Hz, but sampling_rate={sampling_rate} was passed. "
+                "Resample first, for example with soxr.resample or hf_gar.load_audio, or pass "
+                '{"array": waveform, "sampling_rate": rate}.'
+            )
 
     def pad(
         self,
@@ -275,16 +282,22 @@ class FusionFeatureExtractor(CheckedFields, SequenceFeatureExtractor):
                 )
         return -(-max_length // (pad_to_multiple_of or 1)) * (pad_to_multiple_of or 1)
 
-    def _as_batch(self, audio: Any) -> list[tuple[np.ndarray, str]]:
+    def _as_batch(self, audio: Any, sampling_rate: int | None) -> list[tuple[np.ndarray, str]]:
         """The waveforms of a call, (samples,) each, with the name that an error calls it by."""
         is_list = isinstance(audio, (list, tuple))
         if is_list and not audio:
             raise AudioError("The list of waveforms is empty: pass at least one.")
-        if is_list and isinstance(audio[0], str):
-            raise AudioError(f"The feature extractor takes waveforms, not text ({audio[0]!r}); see `load_audio`.")
-        is_batch = not np.isscalar(audio[0]) if is_list else getattr(audio, "ndim", 1) == 2
-        named = [(clip, f"waveform {index} of the batch") for index, clip in enumerate(audio)] if is_batch else []
-        return [(_as_waveform(clip, name), name) for clip, name in named or [(audio, "the waveform")]]
+        is_batch = getattr(audio, "ndim", 1) == 2
+        if is_list:
+            is_batch = tells_its_rate(audio[0]) or not np.isscalar(audio[0])
+        clips = list(audio) if is_batch else [audio]
+        if not all(map(tells_its_rate, clips)):
+            self._check_rate(sampling_rate)
+        names = [f"waveform {index} of the batch" for index in range(len(clips))] if is_batch else ["the waveform"]
+        return [
+            (load_audio(clip, self.sampling_rate) if tells_its_rate(clip) else _as_waveform(clip, name), name)
+            for clip, name in zip(clips, names, strict=True)
+        ]
 
 
 def _as_waveform(waveform: Any, name: str) -> np.ndarray:

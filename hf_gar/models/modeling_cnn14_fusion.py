@@ -12,6 +12,7 @@ from .configuration_fusion import FusionConfig  # noqa: F401
 from .fusion import FramePooling, is_traced, length_mask, tap_to_frames
 from .modeling_classification import FusionForAudioClassification
 from .modeling_fusion import FusionModel, LayerOutputs
+from .module_audio_embedding import AudioEmbeddingModule  # noqa: F401
 from .pipeline_audio_classification import FusionAudioClassificationPipeline  # noqa: F401
 from .pipeline_audio_embedding import AudioEmbeddingPipeline  # noqa: F401
 from .pipeline_recordings import RecordingPipeline  # noqa: F401

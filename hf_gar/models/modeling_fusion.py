@@ -1,6 +1,7 @@
 """What the fusion models share: strict loading, fusion, pooling, outputs."""
 
 import math
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from transformers.utils import ModelOutput, can_return_tuple
 
 from .configuration_fusion import FusionConfig
 from .fusion import ClipPooling, FramePooling, is_traced, length_mask
+from .module_audio_embedding import MODULES, MODULES_FILE
 
 # Imported so that save_pretrained, which copies what this file imports, copies the pipeline that config.json names.
 from .pipeline_audio_embedding import AudioEmbeddingPipeline  # noqa: F401
@@ -87,12 +89,14 @@ class FusionPreTrainedModel(PreTrainedModel):
         return name
 
     def save_pretrained(self, save_directory, **kwargs):
-        """Save a repository, as in transformers, and name all the classes that load it."""
+        """Save a repository, as in transformers, and name all the classes that load it, sentence-transformers' too."""
         classes = [getattr(type(self), name, None) for name in ("backbone_class", "classifier_class")]
         auto_map = {each._auto_class: f"{each.__module__.split('.')[-1]}.{each.__name__}" for each in classes if each}
         # transformers adds the class itself, and the configuration's.
         self.config.auto_map = {**(getattr(self.config, "auto_map", None) or {}), **auto_map}
         super().save_pretrained(save_directory, **kwargs)
+        with open(os.path.join(save_directory, MODULES_FILE), "w", encoding="utf-8") as file:
+            file.write(MODULES)
 
     def post_init(self) -> None:
         super().post_init()

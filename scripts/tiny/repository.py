@@ -12,6 +12,7 @@ from hf_gar import Cnn14FusionFeatureExtractor, Cnn14FusionForAudioClassificatio
 from hf_gar.hub.card import CARD_FILE
 from hf_gar.hub.load import CONFIG_FILE, FEATURE_EXTRACTOR_FILE, find_repository
 from hf_gar.models.modeling_classification import CLASSIFICATION_PIPELINE
+from hf_gar.models.module_audio_embedding import MODULES, MODULES_FILE
 from tiny.material import SOURCES
 
 WEIGHTS_FILE = "model.safetensors"
@@ -39,6 +40,7 @@ def write_repository(model: Cnn14FusionForAudioClassification, layers: list[int]
     config.architectures = [type(model).__name__]
     config.to_json_file(folder / CONFIG_FILE)
     Cnn14FusionFeatureExtractor().to_json_file(folder / FEATURE_EXTRACTOR_FILE)
+    (folder / MODULES_FILE).write_text(MODULES.replace('"module_', '"hf_gar.models.module_'), encoding="utf-8")
     weights = {
         name: (weight.half() if weight.is_floating_point() else weight).contiguous()
         for name, weight in model.state_dict().items()

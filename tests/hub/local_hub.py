@@ -150,14 +150,12 @@ class LocalHub:
         message = MESSAGES.get(status, "Error on demand") if message is None else message
         self.faults.add("fail", path, method, times, error=HubError(status, message, code, headers))
 
-    def cut(
-        self, path: str, after_bytes: int = 0, times: int | None = 1, method: str | None = None, reset: bool = False
-    ) -> None:
+    def cut(self, path: str, after_bytes: int = 0, times: int | None = 1, method: str | None = None) -> None:
         """Close the connection after so many bytes of a file that is sent or of a body that is received.
 
-        A body that is shorter is received, but neither acted on nor answered. `reset` makes the end an error (RST).
+        A body that is shorter is received, but neither acted on nor answered.
         """
-        self.faults.add("cut", path, method, times, after_bytes=after_bytes, reset=reset)
+        self.faults.add("cut", path, method, times, after_bytes=after_bytes)
 
     def corrupt(self, path: str, times: int | None = 1) -> None:
         """Send a file of the right length with some other bytes."""

@@ -5,11 +5,11 @@ import io
 import json
 import re
 from typing import BinaryIO
-from urllib.parse import parse_qs, unquote
+from urllib.parse import unquote
 
 import yaml
 
-from tests.hub.local_hub_http import BLOCK, MESSAGES, Connection
+from tests.hub.local_hub_http import BLOCK, MESSAGES, Connection, CutError
 from tests.hub.local_hub_store import Changes, Commit, Entry, HubError, Repository, is_lfs
 
 KIND = "(?P<kind>models|datasets|spaces)"
@@ -23,17 +23,8 @@ ROUTES = [
     ("GET", "/api/whoami-v2", "who_am_i", "token"),
     ("POST", "/api/validate-yaml", "validate_yaml", ""),
     ("POST", "/api/repos/create", "create_repository", "token"),
-    ("DELETE", "/api/repos/delete", "delete_repository", "token"),
-    ("PUT", f"{API}/settings", "change_settings", "write"),
-    ("GET", f"{API}/auth-check", "check_access", "read"),
-    ("GET", f"{API}/refs", "list_references", "read"),
     ("POST", f"{API}/branch/(?P<branch>[^/]+)", "create_branch", "write"),
-    ("DELETE", f"{API}/branch/(?P<branch>[^/]+)", "delete_branch", "write"),
-    ("POST", f"{API}/tag/{REVISION}", "create_tag", "write"),
-    ("DELETE", f"{API}/tag/{REVISION}", "delete_tag", "write"),
-    ("GET", f"{API}/commits/{REVISION}", "list_commits", "read"),
     ("GET", f"{API}/tree/{REVISION}(?:/(?P<path>.+))?", "list_tree", "read"),
-    ("POST", f"{API}/paths-info/{REVISION}", "describe_paths", "read"),
     ("POST", f"{API}/preupload/{REVISION}", "choose_upload_modes", "write"),
     ("POST", f"{API}/commit/{REVISION}", "commit", "write"),
     ("GET", f"{API}/revision/{REVISION}", "describe", "read"),
@@ -103,14 +94,10 @@ class Handler(Connection):
 
     # Repositories
 
-    def named_repository(self) -> tuple[str, str, dict]:
+    def create_repository(self) -> None:
         values = self.json()
         namespace = values.get("organization") or self.hub.namespaces[0]
-        return f"{values.get('type') or 'model'}s", f"{namespace}/{values['name']}", values
-
-    def create_repository(self) -> None:
-        kind, name, values = self.named_repository()
-        namespace = name.split("/")[0]
+        kind, name = f"{values.get('type') or 'model'}s", f"{namespace}/{values['name']}"
         if namespace not in self.hub.namespaces:
             raise HubError(403, f'You don\'t have the rights to create a {kind[:-1]} under the namespace "{namespace}"')
         url = self.hub.url(kind, name)
@@ -118,19 +105,6 @@ class Handler(Connection):
             raise HubError(409, f"You already created this {kind[:-1]} repo", url=url)
         self.hub.store.create(kind, name, private=bool(values.get("private") or values.get("visibility") == "private"))
         self.answer({"url": url, "name": name})
-
-    def delete_repository(self) -> None:
-        kind, name, _ = self.named_repository()
-        self.hub.store.delete(self.open_repository(kind, name, "write"))
-        self.answer(b"OK")
-
-    def change_settings(self, repository: Repository) -> None:
-        values = self.json()
-        repository.set_private(bool(values.get("private") or values.get("visibility") == "private"))
-        self.answer({"private": repository.private})
-
-    def check_access(self, repository: Repository) -> None:
-        self.answer(b"OK")
 
     def describe(self, repository: Repository, revision: str = "main") -> None:
         commit = repository.resolve(revision)
@@ -167,40 +141,9 @@ class Handler(Connection):
 
     # References and commits
 
-    def list_references(self, repository: Repository) -> None:
-        answer: dict[str, list] = {"branches": [], "tags": [], "converts": [], "pullRequests": []}
-        keys = {"heads": "branches", "tags": "tags", "pr": "pullRequests"}
-        for reference, oid in repository.references.items():
-            _, kind, name = reference.split("/", 2)
-            shown = reference if kind == "pr" else name
-            answer[keys[kind]].append({"name": shown, "ref": reference, "targetCommit": oid})
-        self.answer(answer)
-
     def create_branch(self, repository: Repository, branch: str) -> None:
         repository.add_reference("heads", branch, self.json().get("startingPoint") or "main")
         self.answer(b"OK")
-
-    def delete_branch(self, repository: Repository, branch: str) -> None:
-        repository.remove_reference("heads", branch)
-        self.answer(b"OK")
-
-    def create_tag(self, repository: Repository, revision: str) -> None:
-        repository.add_reference("tags", self.json()["tag"], revision)
-        self.answer(b"OK")
-
-    def delete_tag(self, repository: Repository, revision: str) -> None:
-        repository.remove_reference("tags", revision)
-        self.answer(b"OK")
-
-    def list_commits(self, repository: Repository, revision: str) -> None:
-        author = {"user": self.hub.namespaces[0]}
-        self.answer(
-            [
-                {"id": item.oid, "title": item.title, "message": item.description, "date": item.date}
-                | {"authors": [author]}
-                for item in repository.history(revision)
-            ]
-        )
 
     def commit(self, repository: Repository, revision: str) -> None:
         """One JSON a line: the header, then what is added and deleted."""
@@ -229,34 +172,18 @@ class Handler(Connection):
 
     # Files
 
-    def describe_entry(
-        self, repository: Repository, commit: Commit, path: str, entry: Entry | None, expand: bool
-    ) -> dict:
+    def describe_entry(self, commit: Commit, path: str, entry: Entry | None) -> dict:
         if entry is None:
-            found: dict = {"type": "directory", "path": path, "oid": commit.folder_oid(path), "size": 0}
-        else:
-            found = {"type": "file", "path": path, "oid": entry.git_oid, "size": entry.size}
-            if entry.lfs:
-                found["lfs"] = {"oid": entry.oid, "size": entry.size, "pointerSize": len(entry.pointer)}
-        if expand:
-            last = repository.last_change(commit, path)
-            found["lastCommit"] = {"id": last.oid, "title": last.title, "date": last.date}
+            return {"type": "directory", "path": path, "oid": commit.folder_oid(path), "size": 0}
+        found: dict = {"type": "file", "path": path, "oid": entry.git_oid, "size": entry.size}
+        if entry.lfs:
+            found["lfs"] = {"oid": entry.oid, "size": entry.size, "pointerSize": len(entry.pointer)}
         return found
 
     def list_tree(self, repository: Repository, revision: str, path: str = "") -> None:
         commit = repository.resolve(revision)
-        entries = commit.below(path.strip("/"), recursive=is_true(self.query.get("recursive")))
-        expand = is_true(self.query.get("expand"))
-        self.answer([self.describe_entry(repository, commit, *item, expand) for item in entries.items()])
-
-    def describe_paths(self, repository: Repository, revision: str) -> None:
-        commit = repository.resolve(revision)
-        values = parse_qs(self.body.read().decode())  # a form, unlike the other requests
-        expand = is_true(values.get("expand", [""])[-1])
-        everything = commit.below("", recursive=True)
-        paths = [path.strip("/") for path in values.get("paths", [])]
-        found = {path: everything[path] for path in paths if path in everything}
-        self.answer([self.describe_entry(repository, commit, *item, expand) for item in found.items()])
+        entries = commit.below(path.strip("/"), recursive=self.query.get("recursive", "").lower() in ("true", "1"))
+        self.answer([self.describe_entry(commit, *item) for item in entries.items()])
 
     def choose_upload_modes(self, repository: Repository, revision: str) -> None:
         files = repository.resolve(revision).files
@@ -327,20 +254,14 @@ class Handler(Connection):
             while block := content.read(min(BLOCK, end - content.tell())):
                 self.wfile.write(block)
         if fault:
-            self.cut(fault)
-
-
-def is_true(value: str | None) -> bool:
-    return (value or "").lower() in ("true", "1")
+            raise CutError
 
 
 def byte_range(header: str | None, size: int) -> tuple[int, int]:
     """The first byte that a Range header asks for and the one after the last."""
-    match = re.fullmatch(r"bytes=(\d*)-(\d*)", header or "bytes=0-")
-    if not match or match[0] == "bytes=-":
+    match = re.fullmatch(r"bytes=(\d+)-(\d*)", header or "bytes=0-")
+    if not match:
         raise HubError(400, f"The local Hub does not know the range {header}")
-    if not match[1]:  # the last bytes
-        return max(size - int(match[2]), 0), size
     start, end = int(match[1]), min(int(match[2]) + 1, size) if match[2] else size
     if start >= size and header:
         raise HubError(416, "Range not satisfiable", headers={"Content-Range": f"bytes */{size}"})

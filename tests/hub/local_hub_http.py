@@ -3,8 +3,6 @@
 import http.server
 import json
 import re
-import socket
-import struct
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -47,7 +45,6 @@ class Fault:
     times: int | None
     error: HubError | None = None
     after_bytes: int = 0
-    reset: bool = False
 
 
 class Faults:
@@ -122,7 +119,7 @@ class Connection(http.server.BaseHTTPRequestHandler):
             if fault and self.body.tell() >= fault.after_bytes:
                 break
         if fault:
-            self.cut(fault)
+            raise CutError
         self.body.seek(0)
 
     def read_blocks(self, length: int) -> Iterator[bytes]:
@@ -138,13 +135,6 @@ class Connection(http.server.BaseHTTPRequestHandler):
             yield from self.read_blocks(length)
             self.rfile.readline()
         self.rfile.readline()
-
-    def cut(self, fault: Fault) -> None:
-        if fault.reset:  # what was sent and not yet received is lost, and the client sees an error instead of an end
-            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            self.rfile.close()
-            self.connection.close()
-        raise CutError
 
     def route(self) -> None:
         raise NotImplementedError

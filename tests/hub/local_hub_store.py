@@ -4,7 +4,6 @@ import codecs
 import hashlib
 import json
 import re
-import shutil
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -139,24 +138,16 @@ class Repository:
     def private(self) -> bool:
         return self.settings["private"]
 
-    def set_private(self, private: bool) -> None:
-        created = self.settings["created"] if (self.folder / "settings.json").exists() else now()
-        settings = {"private": private, "created": created}
-        write_atomically(self.folder / "settings.json", json.dumps(settings).encode())
-
     @property
     def references(self) -> dict[str, str]:
         """Commits by full reference: refs/heads/main, refs/tags/v1, refs/pr/1."""
         return json.loads((self.folder / "references.json").read_bytes())
 
-    def set_reference(self, reference: str, oid: str | None) -> None:
-        """Point a reference at a commit; None removes it."""
+    def set_reference(self, reference: str, oid: str) -> None:
+        """Point a reference at a commit."""
         with self.lock:
             references = self.references if (self.folder / "references.json").exists() else {}
-            if oid is None:
-                del references[reference]
-            else:
-                references[reference] = oid
+            references[reference] = oid
             write_atomically(self.folder / "references.json", json.dumps(references).encode())
 
     def add_reference(self, kind: str, name: str, starting_point: str) -> None:
@@ -167,15 +158,6 @@ class Repository:
             if reference in self.references:
                 raise HubError(409, f"Reference already exists: {reference}")
             self.set_reference(reference, self.resolve(starting_point).oid)
-
-    def remove_reference(self, kind: str, name: str) -> None:
-        reference = f"refs/{kind}/{name}"
-        if reference == "refs/heads/main":
-            raise HubError(403, "The main branch cannot be deleted")
-        with self.lock:
-            if reference not in self.references:
-                raise HubError(404, f"Invalid rev id: {name}", "RevisionNotFound")
-            self.set_reference(reference, None)
 
     # Commits
 
@@ -201,19 +183,6 @@ class Repository:
             commit = self.read_commit(oid)
             yield commit
             oid = commit.parent
-
-    def last_change(self, commit: Commit, path: str) -> Commit:
-        """The commit that gave a file its content, or the newest to touch a folder."""
-
-        def content(of: Commit) -> list:
-            return [(name, entry) for name, entry in of.files.items() if name == path or name.startswith(f"{path}/")]
-
-        newest = commit
-        for older in self.history(commit.oid):
-            if content(older) != content(commit):
-                break
-            newest = older
-        return newest
 
     def commit(self, revision: str, changes: Changes, pull_request: bool = False) -> tuple[Commit, int | None]:
         """Add a commit to a branch, or open a pull request with it; returns the pull request's number too."""
@@ -312,15 +281,12 @@ class Store:
         """A repository with the Hub's first commit, which has .gitattributes alone."""
         with self.lock:
             repository = Repository(self.root / kind / name, kind, name, self.lock)
-            repository.set_private(private)
+            settings = {"private": private, "created": now()}
+            write_atomically(repository.folder / "settings.json", json.dumps(settings).encode())
             files = {".gitattributes": repository.add_regular(GIT_ATTRIBUTES)}
             first = repository.write_commit(None, Changes("initial commit"), files)
             repository.set_reference("refs/heads/main", first.oid)
             return repository
-
-    def delete(self, repository: Repository) -> None:
-        with self.lock:
-            shutil.rmtree(repository.folder)
 
 
 def now() -> str:

@@ -36,13 +36,15 @@ SHARED_FILES = {
     "model.safetensors",
     "modeling_classification.py",
     "modeling_fusion.py",
+    "module_audio_embedding.py",
+    "modules.json",
     "pipeline_audio_classification.py",
     "pipeline_audio_embedding.py",
     "pipeline_recordings.py",
     "preprocessor_config.json",
     "chunks.py",
 }
-SAVED = ("config.json", "preprocessor_config.json", "model.safetensors")
+SAVED = ("config.json", "modules.json", "preprocessor_config.json", "model.safetensors")
 CLASSES = {"vggish": "VGGish", "cnn14": "Cnn14", "ast": "AST"}
 
 

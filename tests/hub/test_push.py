@@ -7,12 +7,14 @@ import shutil
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 import torch
+import transformers
 from huggingface_hub import HfApi, ModelCard, constants
 from safetensors.torch import load_file, save_file
 
@@ -30,6 +32,8 @@ from tests.hub.local_hub import LocalHub
 ROOT = Path(__file__).parents[2]
 REMOTE_CODE = ROOT / "tests" / "remote_code.py"
 WEIGHTS = "resolve/.*model.safetensors"
+# Which takes transformers 5.
+HAS_SENTENCE_TRANSFORMERS = find_spec("sentence_transformers") is not None and transformers.__version__ >= "5"
 
 
 @pytest.fixture
@@ -134,13 +138,17 @@ def test_the_cards_code_runs(model_type, hub, user, tmp_path, in_this_process):
     assert any("validate-yaml" in request.path for request in hub.requests)  # the Hub was asked of its metadata
     assert ModelCard(card).data.pipeline_tag == "feature-extraction"
     blocks = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
-    assert len(blocks) == 3
+    assert len(blocks) == 4
+    if not HAS_SENTENCE_TRANSFORMERS:
+        blocks = [block for block in blocks if "sentence_transformers" not in block]
     size = MODELS[model_type].config.from_pretrained(repository).embedding_size
     checks = f"""
 assert len(embedding) == {size}
 assert len(frames["embeddings"]) == len(frames["timestamps"]) > 0
 assert len(dataset["embedding"][0]) == {size}
 assert outputs.pooler_output.shape == (2, {size})
+if {HAS_SENTENCE_TRANSFORMERS}:
+    assert embeddings.shape == (2, {size})
 import sys
 assert "hf_gar" not in sys.modules
 """
@@ -172,8 +180,13 @@ for each in (AutoFeatureExtractor, AutoModelForAudioClassification):
 """
     done = run(hub, user, "-c", saved, repo_id, tmp_path / "saved")
     assert done.returncode == 0, done.stderr
-    for name in ("config.json", "preprocessor_config.json", "model.safetensors"):
+    for name in ("config.json", "preprocessor_config.json"):
         assert (tmp_path / "saved" / name).read_bytes() == (repository / name).read_bytes()
+    weights, weights_saved = (load_file(folder / "model.safetensors") for folder in (repository, tmp_path / "saved"))
+    # transformers 5.0 gives weight normalisation's tensors their old names back.
+    weights_saved = {classifier.stored_name(name): weight for name, weight in weights_saved.items()}
+    assert weights_saved.keys() == weights.keys()
+    assert all(torch.equal(weights_saved[name], weight) for name, weight in weights.items())
 
 
 @pytest.mark.slow  # two checks, each in a process
@@ -362,6 +375,14 @@ def test_code_elsewhere_is_named(publishable, tmp_path):
     config["auto_map"]["AutoModel"] = "someone/else--modeling_cnn14_fusion.Cnn14FusionModel"
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(HfGarError, match=r"installed hf_gar: someone/else--modeling_cnn14_fusion\."):
+        check_repository(folder)
+
+
+def test_modules_of_others_are_named(publishable, tmp_path):
+    folder = altered(publishable, tmp_path)
+    modules = (folder / "modules.json").read_text()
+    (folder / "modules.json").write_text(modules.replace("module_audio_embedding.", "someone.else."))
+    with pytest.raises(HfGarError, match=r"installed hf_gar: modules\.json\."):
         check_repository(folder)
 
 

@@ -15,6 +15,7 @@ from .feature_extraction_log_mel import LogMelFeatureExtractor
 from .fusion import tap_to_frames
 from .log_mel import vggish_log_mel
 from .modeling_fusion import FusionModel, LayerOutputs
+from .module_audio_embedding import AudioEmbeddingModule  # noqa: F401
 from .pipeline_audio_embedding import AudioEmbeddingPipeline  # noqa: F401
 from .pipeline_recordings import RecordingPipeline  # noqa: F401
 
