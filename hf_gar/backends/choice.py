@@ -114,7 +114,7 @@ def choose_backend(
     require_known(backend, dtype)
     if backend not in (AUTO, TORCH) and device.type != "cpu":
         raise ValueError(f"backend={backend!r} runs on the processor, not on {device}: choose the `device` cpu.")
-    if backend not in (AUTO, TORCH) and not _is_installed(backend):
+    if backend not in (AUTO, TORCH) and not is_installed(backend):
         raise HfGarError(f'{RUNTIMES[backend][1]} is not installed: pip install "hf_gar[{backend}]"')
     found = _candidates(repository, config, backend, dtype, with_frames) if device.type == "cpu" else []
     best = max(found, key=lambda network: network.speedups["float32"], default=None)
@@ -167,11 +167,12 @@ def _candidates(
         and dtype in (AUTO, network.dtype)
         and runs_here.get(network.dtype, True)
         and (is_named or _is_good(network, with_frames))
-        and (backend != AUTO or _is_installed(network.backend))
+        and (backend != AUTO or is_installed(network.backend))
     ]
 
 
-def _is_installed(backend: str) -> bool:
+def is_installed(backend: str) -> bool:
+    """Whether the package of a runtime, "onnx" or "openvino", is installed."""
     return find_spec(RUNTIMES[backend][1]) is not None
 
 

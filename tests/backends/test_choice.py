@@ -33,7 +33,7 @@ def repository(tmp_path):
 @pytest.fixture(autouse=True)
 def both_runtimes(monkeypatch):
     """As if both were installed, on a processor that has all instructions."""
-    monkeypatch.setattr(choice, "_is_installed", lambda backend: True)
+    monkeypatch.setattr(choice, "is_installed", lambda backend: True)
     monkeypatch.setattr(choice, "_has_any", lambda instructions: True)
 
 
@@ -83,7 +83,7 @@ def test_pytorch_where_it_is_faster(repository):
 
 def test_what_is_not_installed_is_not_taken(repository, monkeypatch):
     describe(repository)
-    monkeypatch.setattr(choice, "_is_installed", lambda backend: False)
+    monkeypatch.setattr(choice, "is_installed", lambda backend: False)
     assert chosen(repository) == ("torch", "bfloat16")
     with pytest.raises(HfGarError, match=r'onnxruntime is not installed: pip install "hf_gar\[onnx\]"'):
         chosen(repository, "onnx")

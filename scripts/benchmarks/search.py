@@ -1,11 +1,4 @@
-"""Measure indexing, search and duplicates on a synthetic job: every figure is of this machine and this run.
-
-    python scripts/benchmark_search.py --rows 1000000 --folder FOLDER
-
-writes a job of so many clustered embeddings into the folder, 1 % of which are noisy copies of others, and removes it
-afterwards. Each step runs in a process of its own, whose memory is measured. Recall is against an exact search on the
-standardised embeddings in float32, which this script does by itself.
-"""
+"""Indexing, search and duplicates on a synthetic job."""
 
 import argparse
 import json
@@ -171,13 +164,8 @@ def measure_duplicates(job: Path) -> None:
     )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=20_000)
-    parser.add_argument("--dimension", type=int, default=1536)
-    parser.add_argument("--folder", type=Path, required=True, help="of the job: a new one, or one that was kept")
-    parser.add_argument("--keep", action="store_true", help="leave the job there")
-    options = parser.parse_args()
+def benchmark_search(options: argparse.Namespace) -> None:
+    """Indexing, search and duplicates on a synthetic job."""
     if not options.folder.exists():
         began = time.perf_counter()
         write_job(options.folder, options.rows, options.dimension)
@@ -189,7 +177,3 @@ def main() -> None:
     print(f"the index is {size / 2**30:.2f} GiB")
     if not options.keep:
         shutil.rmtree(options.folder)
-
-
-if __name__ == "__main__":
-    main()

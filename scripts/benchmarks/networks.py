@@ -1,0 +1,211 @@
+"""Each model with each backend and precision that is there, beside what a user would pick instead."""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import datasets
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.machine import measure_limits
+from benchmarks.peers import peers
+from benchmarks.timing import Speed, take_turns
+from hf_gar import load_audio
+from hf_gar.backends.choice import TORCH_DTYPES, BackendChoice, choose_torch_dtype, is_installed
+from hf_gar.backends.description import TORCH, read_optimized
+from hf_gar.embedding.jobs.run import embed_recordings
+from hf_gar.embedding.length_buckets import SECONDS_AT_ONCE
+from hf_gar.hub.load import Repository, find_repository
+from hf_gar.models import FusionConfig
+from hf_gar.pictures import new_picture
+
+LARGEST_BATCH = 16
+AT_FIRST = """
+import resource, sys, time
+began = time.perf_counter()
+from hf_gar import AudioEmbedder
+import torch, datasets, transformers
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+embedder = AudioEmbedder(sys.argv[1], backend=sys.argv[2], dtype=sys.argv[3])
+embedder.load_model()
+loaded = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+embedder.embed([sys.argv[4]])
+print(time.perf_counter() - began, (loaded - before) * 1024)
+"""
+
+
+def benchmark_networks(options: argparse.Namespace) -> None:
+    """Front ends, networks and jobs of each model, with a table and a chart."""
+    limits = measure_limits(options.repetitions)
+    say("The machine: " + ", ".join(f"{limit:.0f} GFLOP/s in {dtype}" for dtype, limit in limits.items()))
+    results = []
+    for name in options.repositories:
+        repository = find_repository(name)
+        for seconds in options.seconds:
+            results += measure_model(repository, seconds, options, limits)
+        for choice in choices(repository, repository.load_config()):
+            results.append(measure_start(repository, choice, options.recordings))
+            if options.jobs:
+                results.append(measure_job(repository, choice, options.recordings))
+    options.output.mkdir(parents=True, exist_ok=True)
+    about = {"threads": torch.get_num_threads(), "torch": torch.__version__, "limits": limits}
+    (options.output / "networks.json").write_text(json.dumps({**about, "results": results}, indent=2) + "\n")
+    draw(results, options.output / "networks.png")
+
+
+def say(line: str) -> None:
+    print(line, flush=True)
+
+
+def choices(repository: Repository, config: FusionConfig) -> list[BackendChoice]:
+    """Every backend and precision that runs a repository's model here."""
+    dtypes = ["float32", *(["bfloat16"] if choose_torch_dtype("cpu") == "bfloat16" else [])]
+    exported = [each for each in read_optimized(repository.folder) if each.fits(repository, config)]
+    return [
+        *(BackendChoice(TORCH, dtype) for dtype in dtypes),
+        *(BackendChoice(each.backend, each.dtype, each) for each in exported if is_installed(each.backend)),
+    ]
+
+
+def measure_model(
+    repository: Repository, seconds: float, options: argparse.Namespace, limits: dict[str, float]
+) -> list[dict]:
+    """The front end, the networks and the peers, on clips of one length."""
+    extractor = repository.load_feature_extractor()
+    as_long = length_of_clips(repository, np.zeros(round(seconds * extractor.sampling_rate), np.float32))
+    config = repository.load_config(**as_long)
+    extractor.match(config)
+    batch = max(1, min(LARGEST_BATCH, int(SECONDS_AT_ONCE // seconds)))
+    waveforms = clips(options.recordings, batch, seconds, extractor.sampling_rate)
+    inputs = extractor(waveforms, sampling_rate=extractor.sampling_rate, return_tensors="pt")
+    features = inputs["input_features"]
+    networks = {}
+    for choice in choices(repository, repository.load_config()):
+        if choice.network is None:
+            model = repository.load_model(TORCH_DTYPES[choice.dtype], **as_long)
+        else:
+            model = choice.load(repository, config)
+        networks[f"{choice.backend} {choice.dtype}"] = model
+    runs = {name: lambda network=network: network(features) for name, network in networks.items()}
+    others = peers(config.model_type, batch, features.shape[1])
+    front_end = {"front end": lambda: extractor.spectrograms(waveforms)}
+    speeds = take_turns({**front_end, **runs, **others}, batch, options.repetitions)
+
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        exact = networks["torch float32"](features).pooler_output
+    gigaflops = counter.get_total_flops() / batch / 1e9
+    say(f"\n{repository.name}, clips of {seconds:g} s, batches of {batch}, {gigaflops:.2f} GFLOP each\n")
+    say("| | clips/s | of the machine | worst cosine |\n| --- | --- | --- | --- |")
+    results = []
+    for name, speed in speeds.items():
+        row = {"model": repository.name, "seconds": seconds, "name": name, "kind": "network", **speed._asdict()}
+        if name in networks:
+            with torch.inference_mode():
+                found = networks[name](features).pooler_output
+            row["share"] = gigaflops * speed.median / limits.get(name.split()[-1], float("nan"))
+            row["cosine"] = float(torch.cosine_similarity(found.double(), exact.double()).min())
+        else:
+            row["kind"] = "front end" if name in front_end else "peer"
+        share, cosine = (
+            f"{row[key]:{form}}" if key in row else "" for key, form in (("share", ".0%"), ("cosine", ".5f"))
+        )
+        say(f"| {name} | {speed} | {share} | {cosine} |")
+        results.append(row)
+    return results
+
+
+def clips(recordings: Path, count: int, seconds: float, rate: int) -> list[np.ndarray]:
+    """So many clips of one length, of recordings that are repeated where they are too short."""
+    paths = find_recordings(recordings)[:count]
+    waveforms = [load_audio(path, rate) for path in paths]
+    return [np.resize(waveforms[index % len(waveforms)], round(seconds * rate)) for index in range(count)]
+
+
+def find_recordings(folder: Path) -> list[str]:
+    return [str(path) for path in sorted([*folder.rglob("*.ogg"), *folder.rglob("*.wav")])]
+
+
+def measure_start(repository: Repository, choice: BackendChoice, recordings: Path) -> dict:
+    """From nothing to the first embedding, in a process of its own: seconds, and the memory that loading takes."""
+    arguments = [str(repository.folder), choice.backend, choice.dtype, find_recordings(recordings)[0]]
+    run = subprocess.run([sys.executable, "-c", AT_FIRST, *arguments], capture_output=True, text=True, check=True)
+    seconds, memory = map(float, run.stdout.split())
+    weights = sum(path.stat().st_size for path in repository.folder.glob("*.safetensors"))
+    say(
+        f"{repository.name}, {choice.backend} {choice.dtype}: the first embedding after {seconds:.1f} s; loading takes "
+        f"{memory / 2**20:.0f} MiB, {memory / weights:.2f} times the weights"
+    )
+    return {
+        "model": repository.name,
+        "name": f"{choice.backend} {choice.dtype}",
+        "kind": "start",
+        "median": seconds,
+        "memory": memory,
+        "weights": weights,
+    }
+
+
+def measure_job(repository: Repository, choice: BackendChoice, recordings: Path, times: Sequence[int] = (1, 4)) -> dict:
+    """Recordings to Parquet; two jobs of different length tell the speed apart from the start."""
+    names = find_recordings(recordings)
+    names = names * max(1, -(-100 // len(names)))
+    rate = repository.load_feature_extractor().sampling_rate
+    as_long = length_of_clips(repository, load_audio(names[0], rate))
+    seconds = []
+    for each in times:
+        with tempfile.TemporaryDirectory() as folder:
+            source = datasets.Dataset.from_dict({"audio": names * each})
+            began = time.perf_counter()
+            embed_recordings(
+                source,
+                repository,
+                Path(folder) / "job",
+                backend=choice.backend,
+                dtype=choice.dtype,
+                model_kwargs=as_long,
+            )
+            seconds.append(time.perf_counter() - began)
+    speed = len(names) * (times[1] - times[0]) / (seconds[1] - seconds[0])
+    say(f"{repository.name}, {choice.backend} {choice.dtype}: recordings to Parquet, {speed:.1f} a second")
+    return {
+        "model": repository.name,
+        "name": f"{choice.backend} {choice.dtype}",
+        "kind": "job",
+        "median": speed,
+        "lowest": speed,
+        "highest": speed,
+    }
+
+
+def length_of_clips(repository: Repository, waveform: np.ndarray) -> dict[str, int]:
+    """The length of a network's inputs, where that is fixed, as that of a clip."""
+    extractor = repository.load_feature_extractor()
+    return {} if extractor.max_length is None else {"max_length": len(extractor.spectrograms([waveform])[0])}
+
+
+def draw(results: Sequence[dict], path: Path) -> None:
+    """Bars of each model's clips of the middle length, a second, by backend, precision and peer."""
+    networks = [row for row in results if row["kind"] in ("network", "peer")]
+    seconds = sorted({row["seconds"] for row in networks})
+    shown = 5 if 5 in seconds else seconds[len(seconds) // 2]
+    models = list(dict.fromkeys(row["model"] for row in networks))
+    with new_picture(path, 4.2 * len(models), 4) as figure:
+        for axes, model in zip(figure.subplots(1, len(models), squeeze=False)[0], models, strict=True):
+            rows = [row for row in networks if (row["model"], row["seconds"]) == (model, shown)]
+            rows.sort(key=lambda row: row["median"])
+            errors = [[row["median"] - row["lowest"] for row in rows], [row["highest"] - row["median"] for row in rows]]
+            colors = ["tab:gray" if row["kind"] == "peer" else "tab:blue" for row in rows]
+            bars = axes.barh([row["name"] for row in rows], [row["median"] for row in rows], xerr=errors, color=colors)
+            axes.bar_label(bars, [Speed.shorten(row["median"]) for row in rows], padding=8)
+            axes.margins(x=0.2)
+            axes.set_title(Path(model).name)
+            axes.set_xlabel(f"clips of {shown:g} s, a second")
+            axes.spines[["top", "right"]].set_visible(False)
+        figure.tight_layout()
