@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from hf_gar.embedding.jobs.results import read_job
     from hf_gar.embedding.jobs.run import JobOptions, embed_recordings, run_job
     from hf_gar.embedding.normalization import measure_normalization
+    from hf_gar.embedding.optimization import optimize_repository
     from hf_gar.embedding.sources.source import open_source
     from hf_gar.errors import HfGarError
     from hf_gar.hub.export import export_repository
@@ -38,6 +39,7 @@ _NAMES = (
     "hf_gar.embedding.dataset:embed_dataset",
     "hf_gar.embedding.embedder:AudioEmbedder",
     "hf_gar.embedding.normalization:measure_normalization",
+    "hf_gar.embedding.optimization:optimize_repository",
     "hf_gar.embedding.jobs.results:read_job",
     "hf_gar.embedding.jobs.run:JobOptions",
     "hf_gar.embedding.jobs.run:embed_recordings",

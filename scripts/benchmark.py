@@ -1,6 +1,6 @@
 """Measure what a machine takes for what: every figure is of this machine and this run.
 
-    python scripts/benchmark.py networks REPOSITORY ... [--recordings FOLDER] [--jobs]
+    python scripts/benchmark.py networks REPOSITORY ... [--recordings FOLDER] [--jobs int8]
     python scripts/benchmark.py long REPOSITORY ... --recordings FOLDER
     python scripts/benchmark.py rows
     python scripts/benchmark.py ray REPOSITORY
@@ -45,7 +45,10 @@ def main() -> None:
     networks = commands.add_parser("networks", help="each model with each backend, and what a user would pick instead")
     networks.add_argument("--seconds", type=float, nargs="+", default=[1, 5, 10, 30], help="the lengths of the clips")
     networks.add_argument("--repetitions", type=int, default=5)
-    networks.add_argument("--jobs", action="store_true", help="measure recordings to Parquet as well")
+    networks.add_argument("--batch-size", type=int, default=16, help="the most clips at a time (default: 16)")
+    networks.add_argument(
+        "--jobs", nargs="+", default=[], metavar="DTYPE", help="measure recordings to Parquet in these dtypes as well"
+    )
     networks.add_argument("--output", type=Path, default=Path("benchmark"), metavar="DIR")
     networks.set_defaults(run=benchmark_networks)
     long = commands.add_parser("long", help="recordings of 40 minutes and 3 hours")

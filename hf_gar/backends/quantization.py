@@ -22,7 +22,8 @@ import numpy as np
 from hf_gar.quiet import quiet_exporters
 
 Inputs = dict[str, np.ndarray]
-# The operations that have weights, as ONNX and OpenVINO call them.
+# The operations of attention, and those that have weights, as ONNX and OpenVINO call them.
+ATTENTION = {"Softmax", "ScaledDotProductAttention"}
 LAYERS = {"Conv", "Gemm", "MatMul", "Convolution", "GroupConvolution"}
 
 
@@ -94,7 +95,7 @@ def quantize_openvino(float_path: Path, path: Path, calibration: Sequence[Inputs
 
         network = openvino.convert_model(float_path)
         operations = _operations(network)
-        has_attention = any(kind == "Softmax" for _, kind, _, _ in operations)
+        has_attention = not ATTENTION.isdisjoint(kind for _, kind, _, _ in operations)
         quantized = nncf.quantize(
             network,
             nncf.Dataset(calibration),

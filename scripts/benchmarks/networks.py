@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -17,16 +18,19 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.machine import measure_limits
 from benchmarks.peers import peers
 from benchmarks.timing import Speed, take_turns
-from hf_gar import load_audio
+from hf_gar import AudioEmbedder, load_audio
 from hf_gar.backends.choice import TORCH_DTYPES, BackendChoice, choose_torch_dtype, is_installed
 from hf_gar.backends.description import TORCH, read_optimized
-from hf_gar.embedding.jobs.run import embed_recordings
-from hf_gar.embedding.length_buckets import SECONDS_AT_ONCE
+from hf_gar.embedding.decoding import ChunkDataset, LoadedChunk, ProcessPool
+from hf_gar.embedding.jobs.run import run_job
+from hf_gar.embedding.length_buckets import SECONDS_AT_ONCE, LengthBuckets
+from hf_gar.embedding.sources.source import as_source
 from hf_gar.hub.load import Repository, find_repository
 from hf_gar.models import FusionConfig
 from hf_gar.pictures import new_picture
 
-LARGEST_BATCH = 16
+# How long the two jobs take that tell the speed apart from the start, about, in seconds.
+JOBS_S = (5, 20)
 AT_FIRST = """
 import resource, sys, time
 began = time.perf_counter()
@@ -52,8 +56,8 @@ def benchmark_networks(options: argparse.Namespace) -> None:
             results += measure_model(repository, seconds, options, limits)
         for choice in choices(repository, repository.load_config()):
             results.append(measure_start(repository, choice, options.recordings))
-            if options.jobs:
-                results.append(measure_job(repository, choice, options.recordings))
+            if choice.dtype in options.jobs:
+                results += measure_job(repository, choice, options.recordings)
     options.output.mkdir(parents=True, exist_ok=True)
     about = {"threads": torch.get_num_threads(), "torch": torch.__version__, "limits": limits}
     (options.output / "networks.json").write_text(json.dumps({**about, "results": results}, indent=2) + "\n")
@@ -82,7 +86,7 @@ def measure_model(
     as_long = length_of_clips(repository, np.zeros(round(seconds * extractor.sampling_rate), np.float32))
     config = repository.load_config(**as_long)
     extractor.match(config)
-    batch = max(1, min(LARGEST_BATCH, int(SECONDS_AT_ONCE // seconds)))
+    batch = max(1, min(options.batch_size, int(SECONDS_AT_ONCE // seconds)))
     waveforms = clips(options.recordings, batch, seconds, extractor.sampling_rate)
     inputs = extractor(waveforms, sampling_rate=extractor.sampling_rate, return_tensors="pt")
     features = inputs["input_features"]
@@ -152,36 +156,43 @@ def measure_start(repository: Repository, choice: BackendChoice, recordings: Pat
     }
 
 
-def measure_job(repository: Repository, choice: BackendChoice, recordings: Path, times: Sequence[int] = (1, 4)) -> dict:
-    """Recordings to Parquet; two jobs of different length tell the speed apart from the start."""
+def measure_job(repository: Repository, choice: BackendChoice, recordings: Path) -> list[dict]:
+    """Recordings to Parquet, the start left out, beside decoding alone and the network alone, a second."""
     names = find_recordings(recordings)
-    names = names * max(1, -(-100 // len(names)))
-    rate = repository.load_feature_extractor().sampling_rate
-    as_long = length_of_clips(repository, load_audio(names[0], rate))
-    seconds = []
-    for each in times:
-        with tempfile.TemporaryDirectory() as folder:
-            source = datasets.Dataset.from_dict({"audio": names * each})
-            began = time.perf_counter()
-            embed_recordings(
-                source,
-                repository,
-                Path(folder) / "job",
-                backend=choice.backend,
-                dtype=choice.dtype,
-                model_kwargs=as_long,
-            )
-            seconds.append(time.perf_counter() - began)
-    speed = len(names) * (times[1] - times[0]) / (seconds[1] - seconds[0])
-    say(f"{repository.name}, {choice.backend} {choice.dtype}: recordings to Parquet, {speed:.1f} a second")
-    return {
-        "model": repository.name,
-        "name": f"{choice.backend} {choice.dtype}",
-        "kind": "job",
-        "median": speed,
-        "lowest": speed,
-        "highest": speed,
+    extractor, name = repository.load_feature_extractor(), f"{choice.backend} {choice.dtype}"
+    as_long = length_of_clips(repository, load_audio(names[0], extractor.sampling_rate))
+    embedder = AudioEmbedder(repository, backend=choice.backend, dtype=choice.dtype, model_kwargs=as_long)
+    decoders = ProcessPool(os.cpu_count() or 1)
+    chunks: list[LoadedChunk] = []
+
+    def decode() -> None:
+        chunks[:] = [
+            each for each in decoders.load(ChunkDataset(some, extractor, None, None)) if isinstance(each, LoadedChunk)
+        ]
+
+    def embed() -> None:
+        list(LengthBuckets(embedder.load_model(), extractor).embed(chunks))
+
+    extractor.match(embedder.config)
+    some = names[:64]
+    speeds = {
+        kind: speed.median for kind, speed in take_turns({"decoding": decode, "network": embed}, len(some), 3).items()
     }
+    both = 1 / (1 / speeds["decoding"] + 1 / speeds["network"])
+    seconds, counts = [], [int(both * each) for each in JOBS_S]
+    for count in counts:
+        with tempfile.TemporaryDirectory() as folder:
+            source = datasets.Dataset.from_dict({"audio": [names[row % len(names)] for row in range(count)]})
+            began = time.perf_counter()
+            run_job(as_source(source), embedder, Path(folder) / "job")
+            seconds.append(time.perf_counter() - began)
+    speeds["recordings to Parquet"] = (counts[1] - counts[0]) / (seconds[1] - seconds[0])
+    say(
+        f"{repository.name}, {name}: {', '.join(f'{kind} {Speed.shorten(speed)}' for kind, speed in speeds.items())} a "
+        f"second; the last is {speeds['recordings to Parquet'] / speeds['network']:.0%} of the network alone, and "
+        f"{speeds['recordings to Parquet'] / both:.0%} of what both take, one after the other"
+    )
+    return [{"model": repository.name, "name": name, "kind": kind, "median": speed} for kind, speed in speeds.items()]
 
 
 def length_of_clips(repository: Repository, waveform: np.ndarray) -> dict[str, int]:
