@@ -28,7 +28,7 @@ DOCS = ROOT / "docs"
 NEEDS = {"hub", "gpu", "ray", "microphone"}  # of a block; "hub" is all that needs the internet
 RUN = {"python", "bash"}
 SHOWN = {"text", "bibtex", "json", "yaml"}
-BLOCK = re.compile(r"(?:^ *<!-- needs: (.*) -->\n)?^( *)```([^\n]*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"(?:^ *<!-- needs: ([^\n]*) -->\n)?^( *)```([^\n]*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 # On a page: it takes long, or its commands use a Hub on this machine, with a token for the organisation `acme`.
 SLOW = "<!-- test: slow -->"
 LOCAL_HUB = "<!-- test: local hub -->"
