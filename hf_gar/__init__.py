@@ -11,6 +11,7 @@ from hf_gar.registry import MODELS
 
 if TYPE_CHECKING:
     from hf_gar.audio import AudioError, load_audio
+    from hf_gar.classification.streaming import StreamingTagger
     from hf_gar.classification.tagger import AudioTagger
     from hf_gar.classification.tagging import tag_dataset, tag_recordings
     from hf_gar.embedding.dataset import embed_dataset
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from hf_gar.embedding.normalization import measure_normalization
     from hf_gar.embedding.optimization import optimize_repository
     from hf_gar.embedding.sources.source import open_source
+    from hf_gar.embedding.streaming import StreamingEmbedder
     from hf_gar.errors import HfGarError
     from hf_gar.hub.export import export_repository
     from hf_gar.hub.push import push_repository
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 _NAMES = (
     "hf_gar.audio:AudioError",
     "hf_gar.audio:load_audio",
+    "hf_gar.classification.streaming:StreamingTagger",
     "hf_gar.classification.tagger:AudioTagger",
     "hf_gar.classification.tagging:tag_dataset",
     "hf_gar.classification.tagging:tag_recordings",
@@ -45,6 +48,7 @@ _NAMES = (
     "hf_gar.embedding.jobs.run:embed_recordings",
     "hf_gar.embedding.jobs.run:run_job",
     "hf_gar.embedding.sources.source:open_source",
+    "hf_gar.embedding.streaming:StreamingEmbedder",
     "hf_gar.errors:HfGarError",
     "hf_gar.hub.export:export_repository",
     "hf_gar.hub.push:push_repository",

@@ -68,5 +68,5 @@ def _row(parser: argparse.ArgumentParser, action: argparse.Action) -> str:
     """An argument or option, as a row of a table."""
     formatter = parser._get_formatter()
     text = formatter._expand_help(action) if action.help else ""
-    name = formatter._format_action_invocation(action).replace("|", "\\|")
+    name = formatter._format_action_invocation(action)
     return f"| `{name}` | " + re.sub(r"([|<*_\[])", r"\\\1", " ".join(text.split())) + " |"

@@ -4,6 +4,7 @@ The documentation has many commands, and bash runs them: a file named `hf-gar` t
 asks the process for a fork with its own arguments, variables, folder and files.
 """
 
+import atexit
 import contextlib
 import importlib
 import json
@@ -48,6 +49,7 @@ class _Handler(socketserver.BaseRequestHandler):
             code = stopped.code
         with contextlib.suppress(BrokenPipeError):  # `hf-gar ... | head`
             sys.stdout.flush()
+        atexit._run_exitfuncs()  # which end the processes that this one started; ForkingMixIn leaves them out
         self.request.sendall(str(code).encode())
 
 
@@ -75,7 +77,12 @@ def preloaded_command(folder: Path) -> Iterator[Path]:
     command = folder / "bin" / "hf-gar"
     command.write_text(COMMAND.format(python=sys.executable, address=address))
     command.chmod(0o755)
-    server = subprocess.Popen([sys.executable, "-m", "tests.preloaded", address], stdout=subprocess.PIPE, text=True)
+    server = subprocess.Popen(
+        [sys.executable, "-m", "tests.preloaded", address],
+        cwd=Path(__file__).parents[1],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     try:
         assert server.stdout is not None
         assert server.stdout.readline() == "ready\n"

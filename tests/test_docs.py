@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import datasets
 import pytest
 import soundfile
 
@@ -28,7 +29,7 @@ DOCS = ROOT / "docs"
 NEEDS = {"hub", "gpu", "ray", "microphone"}  # of a block; "hub" is all that needs the internet
 RUN = {"python", "bash"}
 SHOWN = {"text", "bibtex", "json", "yaml"}
-BLOCK = re.compile(r"(?:^ *<!-- needs: (.*) -->\n)?^( *)```([^\n]*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"(?:^ *<!-- needs: (\w+) -->\n)?^( *)```([^\n]*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 # On a page: it takes long, or its commands use a Hub on this machine, with a token for the organisation `acme`.
 SLOW = "<!-- test: slow -->"
 LOCAL_HUB = "<!-- test: local hub -->"
@@ -58,7 +59,7 @@ def find_blocks(text: str) -> Iterator[Block]:
         )
 
 
-PAGES = sorted(path for path in DOCS.rglob("*") if path.suffix in {".md", ".ipynb"})
+PAGES = [ROOT / "README.md", *sorted(path for path in DOCS.rglob("*") if path.suffix in {".md", ".ipynb"})]
 
 
 def page_parameters() -> Iterator[Any]:
@@ -118,6 +119,7 @@ def test_a_page_runs(page, folder, commands, monkeypatch, request):
     if LOCAL_HUB in text:
         hub = request.getfixturevalue("local_hub")
         hub.patch(monkeypatch)
+        monkeypatch.setattr(datasets.config, "HF_ENDPOINT", hub.endpoint)
     else:
         monkeypatch.setenv("PATH", str(commands), prepend=os.pathsep)
     run_blocks(read_blocks(page), str(page.relative_to(ROOT)))

@@ -33,12 +33,18 @@ def add_command(commands: Any) -> None:
     parser.set_defaults(run=run)
     add_model_options(parser)
     add_input_length_option(parser)
-    parser.add_argument("--labels", nargs="+", metavar="LABEL", help="keep these labels alone (default: all)")
+    parser.add_argument(
+        "--label",
+        dest="labels",
+        action="append",
+        metavar="LABEL",
+        help="keep this label, and others that are named so (default: all)",
+    )
     parser.add_argument(
         "--top-k",
         type=whole_number(1),
         metavar="N",
-        help="the best N labels of a recording (default: 5, or all of --labels)",
+        help="the best N labels of a recording (default: 5, or every --label)",
     )
     parser.add_argument(
         "--threshold",

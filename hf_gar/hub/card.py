@@ -113,7 +113,8 @@ def render_card(
         ],
     )
     setattr(data, ORIGIN, {name: value for name, value in asdict(origin).items() if value not in (None, [])})
-    measured = {result.dataset_name: str(result.metric_value) for result in results}
+    # Benchmarks have a source.
+    measured = {each.dataset_name: str(each.metric_value) for each in results if each.source_name is None}
     labels = [config.id2label[index] for index in range(config.num_labels)] if has_classifier else []
     if training is not None:
         title = f"{network}-Fusion, classifier of {len(labels)} labels"
@@ -138,6 +139,7 @@ def render_card(
         paper_layers=format_layers(spec.paper.fusion_layers) if spec.paper else "",
         paper_tasks=PAPER_TASKS if spec.paper else {},
         measured=measured,
+        benchmarks=[each for each in results if each.source_name is not None],
         labels=labels,
         has_audioset_labels=tuple(labels) == audioset_labels(),
     )

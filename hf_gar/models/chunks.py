@@ -51,34 +51,71 @@ class Chunk(NamedTuple):
     num_samples: int  # of the recording as far as it was read: all of it, where this is the last chunk
 
 
+class ChunkCutter:
+    """Cuts chunks from a recording as it comes, and forgets what no later one needs.
+
+    Args:
+        chunking: How; a chunk may have fewer frames of its own than `chunk_frames`.
+    """
+
+    def __init__(self, chunking: Chunking):
+        self.chunking = chunking
+        self.num_samples = 0  # of the recording so far
+        self.first_frame = 0  # that is in no chunk yet
+        self._buffer = np.empty(0, np.float32)  # the samples that are still needed
+
+    def add(self, block: np.ndarray) -> None:
+        """Take the next block of the recording, (samples,)."""
+        self._buffer = np.concatenate([self._buffer, block]) if len(self._buffer) else block
+        self.num_samples += len(block)
+
+    def needed_samples(self, frames: int) -> int:
+        """How long the recording has to be for its next frames, so many, to depend on nothing that follows."""
+        context, tail = self.chunking.chunk_context_frames, self.chunking.chunk_tail
+        return (self.first_frame + frames + context) * self.chunking.frame_samples + tail
+
+    def final_frames(self) -> int:
+        """How many of the next frames depend on nothing that follows."""
+        return max(0, (self.num_samples - self.needed_samples(0)) // self.chunking.frame_samples)
+
+    def left_frames(self) -> int:
+        """How many of the frames are in no chunk yet, if the recording ends here."""
+        return self.chunking.num_frames(self.num_samples) - self.first_frame
+
+    def cut(self, frames: int, is_last: bool) -> Chunk:
+        """A chunk with the next frames, so many, as its own; the last one, with all that there is."""
+        begin, left = self._begin()
+        end = self.needed_samples(frames) - self._start
+        # Beyond max_samples lies less than a frame, which the network does not see.
+        waveform = self._buffer[begin : None if is_last else end][: self.chunking.max_samples]
+        self.first_frame += frames
+        self._buffer = self._buffer[self._begin()[0] :]
+        return Chunk(waveform, left, left + frames, is_last, self.num_samples)
+
+    @property
+    def _start(self) -> int:
+        """Where the buffer begins in the recording."""
+        return self.num_samples - len(self._buffer)
+
+    def _begin(self) -> tuple[int, int]:
+        """Where the next chunk begins in the buffer, and how many frames of context that are before its own."""
+        left = min(self.chunking.chunk_context_frames, self.first_frame)
+        return (self.first_frame - left) * self.chunking.frame_samples - self._start, left
+
+
 def split_chunks(blocks: Iterator[np.ndarray], chunking: Chunking) -> Iterator[Chunk]:
     """Cut a recording, given block by block, into chunks; a short one is a single chunk."""
-    step, context = chunking.chunk_frames, chunking.chunk_context_frames
-    samples = chunking.frame_samples
-    buffer, start = np.empty(0, np.float32), 0  # the samples that are still needed, and where they begin
-    ended = False
-    first_frame = 0
-    while True:
-        end = (first_frame + step + context) * samples + chunking.chunk_tail
+    cutter, step = ChunkCutter(chunking), chunking.chunk_frames
+    is_last = False
+    while not is_last:
+        block: np.ndarray | None = np.empty(0, np.float32)
         # As much again, so that it is known whether another chunk follows.
-        while not ended and start + len(buffer) < end + step * samples:
+        while block is not None and cutter.num_samples < cutter.needed_samples(2 * step):
             block = next(blocks, None)
-            ended = block is None
             if block is not None:
-                buffer = np.concatenate([buffer, block]) if len(buffer) else block
-        frames = chunking.num_frames(start + len(buffer)) - first_frame
-        is_last = ended and frames <= step
-        left = min(context, first_frame)
-        begin = (first_frame - left) * samples - start
-        waveform = buffer[begin:] if is_last else buffer[begin : end - start]
-        # Beyond max_samples lies less than a frame, which the network does not see.
-        waveform = waveform[: chunking.max_samples]
-        yield Chunk(waveform, left, left + (frames if is_last else step), is_last, start + len(buffer))
-        if is_last:
-            return
-        first_frame += step
-        begin = (first_frame - min(context, first_frame)) * samples
-        buffer, start = buffer[begin - start :], begin
+                cutter.add(block)
+        is_last = block is None and cutter.left_frames() <= step
+        yield cutter.cut(cutter.left_frames() if is_last else step, is_last)
 
 
 def window_samples(
@@ -111,6 +148,38 @@ def window_samples(
     return round(window_s * sampling_rate), round(hop_s * sampling_rate)
 
 
+class WindowCutter:
+    """Cuts windows of one length, which may overlap, from a recording as it comes.
+
+    Args:
+        length: Of a window, in samples.
+        hop: From the beginning of a window to that of the next, in samples; at most `length`.
+    """
+
+    def __init__(self, length: int, hop: int):
+        self.length, self.hop = length, hop
+        self._buffer, self._begin = np.empty(0, np.float32), 0  # the samples that are still needed, where they begin
+        self._start = self._covered = 0  # where the next window begins, and the last one ended
+
+    def add(self, block: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+        """Take the next block of the recording, (samples,); yields windows as `split_windows` does."""
+        self._buffer = np.concatenate([self._buffer, block])
+        end = self._begin + len(self._buffer)
+        while self._start + self.length <= end:
+            first = self._start - self._begin
+            yield self._start, self._buffer[first : first + self.length]
+            self._start, self._covered = self._start + self.hop, self._start + self.length
+        needed = max(self._begin, min(self._start, end - self.length))
+        self._buffer, self._begin = self._buffer[needed - self._begin :], needed
+
+    def end(self) -> Iterator[tuple[int, np.ndarray]]:
+        """The recording has ended; yields the window at its end, where what is there is in none yet."""
+        end = self._begin + len(self._buffer)
+        if self._covered < end:
+            first = max(0, end - self.length)
+            yield first, self._buffer[first - self._begin :]
+
+
 def split_windows(blocks: Iterator[np.ndarray], length: int, hop: int) -> Iterator[tuple[int, np.ndarray]]:
     """Cut a recording, given block by block, into windows of one length, which may overlap.
 
@@ -125,17 +194,7 @@ def split_windows(blocks: Iterator[np.ndarray], length: int, hop: int) -> Iterat
     Yields:
         A window's first sample, and its waveform, (samples,).
     """
-    buffer, begin = np.empty(0, np.float32), 0  # the samples that are still needed, and where they begin
-    start = covered = 0  # where the next window begins, and the last one ended
+    cutter = WindowCutter(length, hop)
     for block in blocks:
-        buffer = np.concatenate([buffer, block])
-        end = begin + len(buffer)
-        while start + length <= end:
-            yield start, buffer[start - begin : start - begin + length]
-            start, covered = start + hop, start + length
-        needed = max(begin, min(start, end - length))
-        buffer, begin = buffer[needed - begin :], needed
-    end = begin + len(buffer)
-    if covered < end:
-        first = max(0, end - length)
-        yield first, buffer[first - begin :]
+        yield from cutter.add(block)
+    yield from cutter.end()

@@ -21,6 +21,7 @@ class Cnn14FusionFeatureExtractor(LogMelFeatureExtractor):
 
     model_type = Cnn14FusionConfig.model_type
     mel_frames_per_frame = mel_frames_in_frame = MEL_FRAMES_PER_FRAME
+    stream_frames = 1
     chunk_frames = 188  # 60 s
     # A frame embedding depends on 126 mel frames before and after its own, of which the two at a cut are not what they
     # are in the whole recording: 4 frames of 32 cover that.

@@ -109,6 +109,11 @@ class FusionFeatureExtractor(CheckedFields, SequenceFeatureExtractor):
         raise NotImplementedError(f"{type(self).__name__} has to define chunk_frames.")
 
     @property
+    def stream_frames(self) -> int:
+        """The frame embeddings of the smallest chunk whose frames are those of longer chunks, too."""
+        return self.chunk_frames
+
+    @property
     def chunk_tail(self) -> int:
         """How far a chunk's last frame reaches beyond the beginning of the next one, in samples."""
         raise NotImplementedError(f"{type(self).__name__} has to define chunk_tail.")

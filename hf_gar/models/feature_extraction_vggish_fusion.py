@@ -18,6 +18,7 @@ class VGGishFusionFeatureExtractor(LogMelFeatureExtractor):
 
     model_type = VGGishFusionConfig.model_type
     mel_frames_per_frame = mel_frames_in_frame = PATCH_MEL_FRAMES // FRAMES_PER_PATCH
+    stream_frames = FRAMES_PER_PATCH
     chunk_frames = 63 * FRAMES_PER_PATCH  # 60 s
 
     def __init__(

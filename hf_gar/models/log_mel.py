@@ -1,14 +1,13 @@
 """Front ends: from waveforms of one length to their log-mel spectrograms, in float32 PyTorch, on any device."""
 
 import contextlib
-import warnings
+import math
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from transformers.audio_utils import mel_filter_bank
 
 # Mel frames that are transformed at a time: their spectra stay in a core's cache, however long the recording is.
 FRAMES_AT_ONCE = 256
@@ -73,7 +72,15 @@ def one_thread() -> Iterator[None]:
 @lru_cache
 def slaney_mel_filters(front_end: FrontEnd, device: torch.device = CPU) -> torch.Tensor:
     """librosa's default filter bank: Slaney's scale and normalisation; (n_fft // 2 + 1, mel)."""
-    return _mel_filters(front_end, norm="slaney", mel_scale="slaney").to(device)
+    # Below 1000 Hz the scale is linear, 15 mel up to there; above, 27 mel are a factor of 6.4.
+    lowest, highest = (
+        frequency * 3 / 200 if frequency < 1000 else 15 + 27 * math.log(frequency / 1000, 6.4)
+        for frequency in (front_end.frequency_min, front_end.frequency_max)
+    )
+    mel = np.linspace(lowest, highest, front_end.num_mel_bins + 2)
+    edges = np.where(mel < 15, mel * 200 / 3, 1000 * 6.4 ** ((mel - 15) / 27))
+    filters = _triangles(_bin_frequencies(front_end), edges) * 2 / (edges[2:] - edges[:-2])
+    return torch.from_numpy(filters.astype(np.float32)).to(device)
 
 
 @lru_cache
@@ -83,22 +90,22 @@ def htk_mel_filters(front_end: FrontEnd, device: torch.device = CPU) -> torch.Te
     Returns:
         (n_fft // 2 + 1, mel).
     """
-    return _mel_filters(front_end, mel_scale="kaldi", triangularize_in_mel_space=True).to(device)
+    lowest, highest = (1127 * math.log1p(edge / 700) for edge in (front_end.frequency_min, front_end.frequency_max))
+    edges = np.linspace(lowest, highest, front_end.num_mel_bins + 2)
+    filters = _triangles(1127 * np.log1p(_bin_frequencies(front_end) / 700), edges)
+    return torch.from_numpy(filters.astype(np.float32)).to(device)
 
 
-def _mel_filters(front_end: FrontEnd, **kind) -> torch.Tensor:
-    with warnings.catch_warnings():
-        # Kaldi's bank of 128 for AST has some, too.
-        warnings.filterwarnings("ignore", "At least one mel filter has all zero values")
-        filters = mel_filter_bank(
-            num_frequency_bins=front_end.n_fft // 2 + 1,
-            num_mel_filters=front_end.num_mel_bins,
-            min_frequency=front_end.frequency_min,
-            max_frequency=front_end.frequency_max,
-            sampling_rate=front_end.sampling_rate,
-            **kind,
-        )
-    return torch.from_numpy(filters.astype(np.float32))
+def _bin_frequencies(front_end: FrontEnd) -> np.ndarray:
+    """The frequencies of a spectrum, (n_fft // 2 + 1,), in Hz."""
+    return np.arange(front_end.n_fft // 2 + 1) * front_end.sampling_rate / front_end.n_fft
+
+
+def _triangles(bins: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """Filters from one of the edges (mel + 2,) over the next, where they are 1, to the one after; (bin, mel)."""
+    left, centre, right = edges[:-2], edges[1:-1], edges[2:]
+    rising, falling = (bins[:, None] - left) / (centre - left), (right - bins[:, None]) / (right - centre)
+    return np.minimum(rising, falling).clip(min=0)
 
 
 def cnn14_log_mel(waveform: torch.Tensor, front_end: FrontEnd) -> torch.Tensor:

@@ -1,6 +1,6 @@
 """What the pipelines of the fusion models share: recordings of any length in, summaries of their chunks out."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from typing import Any
 
 import numpy as np
@@ -8,7 +8,14 @@ import torch
 from transformers.pipelines.base import ChunkPipeline
 
 from .audio_integrity import DamageError  # noqa: F401 - of a local folder, transformers 4 copies only what is named
-from .audio_loading import AudioError, check_embedding, is_rate_and_samples, open_recording, read_samples
+from .audio_loading import (
+    AudioError,
+    check_embedding,
+    is_rate_and_samples,
+    open_recording,
+    read_samples,
+    tells_its_rate,
+)
 from .chunks import split_chunks
 from .fusion import span_mask
 
@@ -43,14 +50,14 @@ class RecordingPipeline(ChunkPipeline):
 
         Args:
             inputs: A path, URL, bytes of an audio file, waveform at the model's rate, {"array" or "raw",
-                "sampling_rate"}, {"bytes" or "path"}, or torchcodec decoder; a list, tuple or column of those; or a
-                generator of those, or a dataset with an `Audio` column.
+                "sampling_rate"}, {"bytes" or "path"}, or torchcodec decoder; a list, tuple, column or other iterable of
+                those; or a dataset with an `Audio` column.
             batch_size (int): How many recordings, or chunks of long ones, to pass through the model at a time.
             kwargs: The options of the pipeline.
 
         Returns:
-            The result of one recording, a list of those of several, or, for a generator or a dataset, an iterator over
-            them, as in all pipelines.
+            The result of one recording, a list of those of several, or, for a dataset and for iterables whose length is
+            not known, an iterator over them, as in all pipelines.
 
         Raises:
             ValueError: A recording cannot be decoded, is empty, or has samples that are not finite.
@@ -58,11 +65,12 @@ class RecordingPipeline(ChunkPipeline):
         """
         if hasattr(inputs, "column_names"):  # a dataset of the `datasets` library
             return super().__call__(_recordings_of(inputs), **kwargs)
-        is_one = isinstance(inputs, (str, bytes, bytearray)) or is_rate_and_samples(inputs)
-        if isinstance(inputs, Sequence) and not is_one:
-            recordings = (recording for recording in inputs)  # one by one, where a column decodes them
-            return list(super().__call__(recordings, **kwargs)) if len(inputs) else []
-        return super().__call__(inputs, **kwargs)
+        is_waveform = isinstance(inputs, (np.ndarray, torch.Tensor))
+        is_one = is_waveform or tells_its_rate(inputs) or is_rate_and_samples(inputs) or hasattr(inputs, "read")
+        if is_one or not isinstance(inputs, Iterable):
+            return super().__call__(inputs, **kwargs)
+        results = super().__call__((recording for recording in inputs), **kwargs)  # as they come
+        return list(results) if isinstance(inputs, Sized) else results
 
     def _sanitize_parameters(self, **kwargs):
         steps = (self.preprocess_options, self.forward_options, self.postprocess_options)

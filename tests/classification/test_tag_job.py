@@ -277,7 +277,7 @@ def test_a_source_that_has_such_a_column(events_folder, detector, tmp_path):
 
 def test_the_command_and_its_exit_codes(events_folder, detector, tmp_path, run_here):
     command = ["tag", events_folder, "--model", detector, "--dtype", "float32", "--output"]
-    code, printed, _ = run_here(*command, tmp_path / "tags", "--labels", "hum", "--top-k", 1)
+    code, printed, _ = run_here(*command, tmp_path / "tags", "--label", "hum", "--top-k", 1)
     assert (code, printed) == (0, f"6 recordings tagged in {tmp_path / 'tags'}.\n")
     assert [[each["label"] for each in one] for one in read_rows(tmp_path / "tags")["predictions"]] == [["hum"]] * 6
 
@@ -300,7 +300,7 @@ def test_mistakes_are_named(events_folder, detector, tmp_path, run_here):
     embeds = save_tiny("vggish-fusion", tmp_path / "embeds")
     for options, message in (
         (["--model", embeds], "has no classifier, only embeddings. CNN14 and AST have one of AudioSet's labels"),
-        (["--model", detector, "--labels", "humm"], "The model has no label 'humm'. Did you mean 'hum'?"),
+        (["--model", detector, "--label", "humm"], "The model has no label 'humm'. Did you mean 'hum'?"),
         (["--model", detector, "--timestamps", "--window-s", 0.1], "window_s=0.1 is shorter than the 0.31 s that"),
         (["--model", detector, "--audacity"], "--audacity go with --timestamps"),
         (["--model", detector, "--timestamps", "--top-k", 3], "--top-k goes without --timestamps"),

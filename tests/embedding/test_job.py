@@ -1,5 +1,6 @@
 import json
 import shutil
+from pathlib import Path
 
 import datasets
 import numpy as np
@@ -45,6 +46,16 @@ def test_a_jobs_folder(recordings, repository, model, tmp_path):
     job = json.loads((tmp_path / "out" / "job.json").read_text())
     assert job["fusion_layers"] == list(model.config.fused_layers)
     assert len(job["weights_sha256"]) == 64
+    specification = (Path(__file__).parents[2] / "docs" / "reference" / "job-folder.md").read_text(encoding="utf-8")
+    assert [name for name in job if f"`{name}`" not in specification] == []
+
+
+def test_a_job_of_a_newer_format(recordings, repository, tmp_path):
+    embed_job([recordings], repository, tmp_path / "out")
+    path = tmp_path / "out" / "job.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "format": 2}))
+    with pytest.raises(HfGarError, match="format 2; this version of hf_gar reads 1 or older"):
+        embed_job([recordings], repository, tmp_path / "out")
 
 
 def test_bad_files_are_named_and_the_rest_embedded(recordings, repository, tmp_path):

@@ -2,9 +2,10 @@ import io
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 
-from hf_gar import ASTFusionFeatureExtractor
+from hf_gar import ASTFusionFeatureExtractor, load_audio
 from tests.conftest import build_tiny, build_tiny_extractor, relative_error, tone
 
 
@@ -41,6 +42,28 @@ def test_kinds_of_waveforms(extractor, kind):
     }[kind]
     expected = extractor(clip, sampling_rate=16000, return_tensors="np")["input_features"]
     assert np.array_equal(extractor(given, sampling_rate=16000, return_tensors="np")["input_features"], expected)
+
+
+@pytest.mark.parametrize("is_batch", [False, True])
+@pytest.mark.parametrize("kind", ["path", "pathlib", "bytes", "array", "dictionary of bytes"])
+def test_recordings_of_other_rates_are_loaded(extractor, tmp_path, kind, is_batch):
+    path, stereo = tmp_path / "a.wav", np.stack([tone(1, 8000), tone(1, 8000, seed=1)])
+    soundfile.write(path, stereo.T, 8000, subtype="FLOAT")
+    recording = {
+        "path": str(path),
+        "pathlib": path,
+        "bytes": path.read_bytes(),
+        "array": {"array": stereo, "sampling_rate": 8000},
+        "dictionary of bytes": {"bytes": path.read_bytes(), "path": None},
+    }[kind]
+    found = extractor([recording, tone(1)] if is_batch else recording, sampling_rate=16000 if is_batch else None)
+    expected = extractor(load_audio(path, 16000), sampling_rate=16000)
+    assert np.array_equal(found["input_features"][0], expected["input_features"][0])
+
+
+def test_a_missing_file_is_named(extractor):
+    with pytest.raises(FileNotFoundError, match=r"gone\.wav"):
+        extractor(["gone.wav"])
 
 
 def test_padding_and_truncation_options(extractor):

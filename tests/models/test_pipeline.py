@@ -2,6 +2,7 @@ import io
 
 import datasets
 import numpy as np
+import pandas
 import pytest
 import soundfile
 import torch
@@ -102,6 +103,8 @@ def test_several_recordings_however_they_come(embed, tmp_path):
         "dataset": list(embed(dataset)),
         "stream": list(embed(dataset.to_iterable_dataset())),
         "torch": list(embed(KeyDataset(rows, "audio"))),
+        "series": embed(pandas.Series(clips)),
+        "keys of a dictionary": embed(dict.fromkeys(clips).keys()),
         "in batches": embed(tuple(clips), batch_size=2),
     }
     for kind, found in several.items():

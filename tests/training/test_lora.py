@@ -1,4 +1,4 @@
-"""Low-rank adapters on AST with PEFT, as the README shows it."""
+"""Low-rank adapters on AST with PEFT, as docs/how-to/train.md shows it."""
 
 import numpy as np
 import pytest

@@ -11,6 +11,7 @@ from typing import Any
 import datasets
 
 from hf_gar.embedding.jobs.job_folder import (
+    FORMAT,
     JOB_FILE,
     LOCK_TIMEOUT_S,
     LOCKS,
@@ -147,6 +148,7 @@ def _choose_shards(source: Source, num_shards: int | None) -> int:
 def _describe(source: Source, function: MapFunction, num_shards: int) -> dict[str, Any]:
     """What makes a job this one: another job in the same folder is refused."""
     return {
+        "format": FORMAT,
         **function.describe(),
         **source.describe(),
         "num_shards": num_shards,

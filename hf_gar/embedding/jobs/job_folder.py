@@ -18,6 +18,8 @@ from hf_gar.errors import HfGarError
 from hf_gar.files import write_errors, write_whole_file
 
 JOB_FILE = "job.json"
+# Of what docs/reference/job-folder.md specifies.
+FORMAT = 1
 # What a job may do, by the command's name.
 EMBED = "embed"
 ERRORS_FILE = "errors.jsonl"
@@ -111,17 +113,24 @@ def read_description(output: Path) -> dict[str, Any]:
     """A job's `job.json`.
 
     Raises:
-        HfGarError: There is none, or it is damaged.
+        HfGarError: There is none, or it is damaged, or of a newer version of the format.
     """
     path = output / JOB_FILE
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
         description["num_shards"] = int(description["num_shards"])
-        return {**BEFORE_BACKENDS, **description}
+        description = {"format": FORMAT, **BEFORE_BACKENDS, **description}
+        is_newer = description["format"] > FORMAT
     except OSError as error:
         raise HfGarError(f"{output} holds no job: {error}. Make one with `hf-gar embed` or `hf-gar tag`.") from error
     except (ValueError, KeyError, TypeError) as error:
         raise HfGarError(f"{path} is damaged: {error!r}. Choose another `output`.") from error
+    if is_newer:
+        raise HfGarError(
+            f"{path} is of the format {description['format']}; this version of hf_gar reads {FORMAT} or older. Update "
+            "hf_gar."
+        )
+    return description
 
 
 def task_of(description: dict[str, Any]) -> str:

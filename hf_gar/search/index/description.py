@@ -19,6 +19,7 @@ DESCRIPTION_FILE = "index.json"
 FORMAT = 1
 # What may differ between a job and the same job after it has grown, or been moved.
 NOT_IDENTITY = {
+    "format",
     "model",
     "revision",
     "frames",

@@ -1,0 +1,1 @@
+"""The models as others' benchmarks take them: mteb, HEAR and X-ARES."""
