@@ -149,6 +149,8 @@ class FusionModel(FusionPreTrainedModel):
     # The shortest clip that the network takes, in mel frames.
     minimum_length = 1
     has_attentions = False
+    # Whether its convolutions run over (frequency, time), though their kernels are (time, frequency).
+    has_time_last = False
     # Its classifier's class, which says so itself.
     classifier_class: type[PreTrainedModel] | None = None
 
@@ -282,7 +284,9 @@ def set_channels_last(model: PreTrainedModel) -> None:
     """
     for module in model.modules():
         if isinstance(module, nn.Conv2d) and not module.weight.is_meta:
-            module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last)
+            axes = (2, 3) if model.base_model.has_time_last else (2, 2)
+            kernel = module.weight.data.transpose(*axes).contiguous(memory_format=torch.channels_last)
+            module.weight.data = kernel.transpose(*axes)
 
 
 def require_weights_of(model: FusionPreTrainedModel, stored: Mapping[str, torch.Tensor]) -> None:
