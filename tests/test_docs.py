@@ -19,7 +19,7 @@ import datasets
 import pytest
 import soundfile
 
-from hf_gar.tiny import RECORDINGS
+from hf_gar.tiny import FOLDER, RECORDINGS
 from tests.conftest import MODEL_TYPES, save_publishable, save_tiny, save_tiny_classifier, tone
 from tests.hub.local_hub import LocalHub
 from tests.preloaded import preloaded_command
@@ -150,6 +150,12 @@ def test_a_card_runs(model_type, folder):
     namespace = run_blocks(read_blocks(Path("org") / model_type / "README.md"), f"the card of {model_type}")
     assert len(namespace["embedding"]) == namespace["outputs"].pooler_output.shape[1]
     assert namespace["labels"]
+
+
+def test_the_small_networks_card_runs(folder):
+    soundfile.write("a.wav", tone(3), 16000)
+    namespace = run_blocks(read_blocks(FOLDER / "README.md"), "the card of the small network")
+    assert namespace["tags"].predictions
 
 
 def test_the_documentation_builds(tmp_path):

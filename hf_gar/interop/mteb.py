@@ -13,14 +13,18 @@ from typing import Any
 
 import datasets
 import numpy as np
-from mteb.models import ModelMeta
-from mteb.models.abs_encoder import AbsEncoder
 
 from hf_gar.embedding.embedder import AudioEmbedder
 from hf_gar.hub.card import read_origin
 from hf_gar.hub.load import find_repository
 from hf_gar.registry import MODELS
 from hf_gar.tiny import TINY
+
+try:
+    from mteb.models import ModelMeta
+    from mteb.models.abs_encoder import AbsEncoder
+except ImportError as error:
+    raise ImportError(f'hf_gar.interop.mteb takes mteb: pip install "mteb>=2.26" ({error})') from error
 
 AUDIO = "audio"  # the column
 LOCAL = "local"  # the organisation of a model that is a folder: mteb's names have one

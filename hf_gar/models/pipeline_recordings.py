@@ -69,6 +69,8 @@ class RecordingPipeline(ChunkPipeline):
         is_one = is_waveform or tells_its_rate(inputs) or is_rate_and_samples(inputs) or hasattr(inputs, "read")
         if is_one or not isinstance(inputs, Iterable):
             return super().__call__(inputs, **kwargs)
+        if isinstance(inputs, Sized) and not len(inputs):
+            return []
         results = super().__call__((recording for recording in inputs), **kwargs)  # as they come
         return list(results) if isinstance(inputs, Sized) else results
 

@@ -19,8 +19,9 @@ import torch
 
 from benchmarks.networks import find_recordings
 from hf_gar import AudioEmbedder, VGGishFusionConfig, VGGishFusionFeatureExtractor, VGGishFusionModel, load_audio
+from hf_gar.embedding.embedder import Embedding
 from hf_gar.embedding.jobs.local_engine import LocalEngine
-from hf_gar.embedding.jobs.run import JobOptions, embed_recordings
+from hf_gar.embedding.jobs.run import Engine, JobOptions, embed_recordings
 
 RATE = 16000  # Hz
 DURATIONS_S = (40 * 60, 3 * 3600)
@@ -45,6 +46,7 @@ def embed_one(model: str, path: Path, dtype: str) -> None:
     """Embed one recording and print the time, the peak memory of the process and what came out."""
     began = time.perf_counter()
     (embedding,) = AudioEmbedder(model, dtype=dtype).embed([str(path)])
+    assert isinstance(embedding, Embedding)
     seconds = time.perf_counter() - began
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(
@@ -118,7 +120,7 @@ def benchmark_ray(options: argparse.Namespace) -> None:
 
     names = find_recordings(options.recordings)[: options.clips]
     speeds = {}
-    runs = {
+    runs: dict[str, Engine] = {
         "local engine": LocalEngine(),
         "one Ray worker": RayEngine(models=1),
         "two Ray workers": RayEngine(models=2),

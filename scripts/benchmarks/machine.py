@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -30,19 +31,20 @@ def measure_limits(repetitions: int) -> dict[str, float]:
 
 
 def _torch(features: np.ndarray, weights: np.ndarray) -> dict[str, Callable[[], Any]]:
-    runs = {}
+    runs: dict[str, Callable[[], Any]] = {}
     for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
         x, w = (
             torch.from_numpy(each).to(dtype).contiguous(memory_format=torch.channels_last)
             for each in (features, weights)
         )
 
-        def run(x=x, w=w):
-            for _ in range(DEPTH):
-                x = torch.nn.functional.conv2d(x, w, padding=1).relu_()
-
-        runs[f"torch {name}"] = run
+        runs[f"torch {name}"] = partial(_convolve, x, w)
     return runs
+
+
+def _convolve(features: torch.Tensor, weights: torch.Tensor) -> None:
+    for _ in range(DEPTH):
+        features = torch.nn.functional.conv2d(features, weights, padding=1).relu_()
 
 
 def _openvino(features: np.ndarray, weights: np.ndarray) -> dict[str, Callable[[], Any]]:

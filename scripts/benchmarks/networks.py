@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import datasets
@@ -21,6 +22,7 @@ from benchmarks.timing import Speed, take_turns
 from hf_gar import AudioEmbedder, load_audio
 from hf_gar.backends.choice import TORCH_DTYPES, BackendChoice, choose_torch_dtype, is_installed
 from hf_gar.backends.description import TORCH, read_optimized
+from hf_gar.backends.network import Network
 from hf_gar.embedding.decoding import ChunkDataset, LoadedChunk, ProcessPool
 from hf_gar.embedding.jobs.run import run_job
 from hf_gar.embedding.length_buckets import SECONDS_AT_ONCE, LengthBuckets
@@ -90,14 +92,14 @@ def measure_model(
     waveforms = clips(options.recordings, batch, seconds, extractor.sampling_rate)
     inputs = extractor(waveforms, sampling_rate=extractor.sampling_rate, return_tensors="pt")
     features = inputs["input_features"]
-    networks = {}
+    networks: dict[str, Network] = {}
     for choice in choices(repository, repository.load_config()):
         if choice.network is None:
-            model = repository.load_model(TORCH_DTYPES[choice.dtype], **as_long)
+            network: Network = repository.load_model(TORCH_DTYPES[choice.dtype], **as_long)
         else:
-            model = choice.load(repository, config)
-        networks[f"{choice.backend} {choice.dtype}"] = model
-    runs = {name: lambda network=network: network(features) for name, network in networks.items()}
+            network = choice.load(repository, config)
+        networks[f"{choice.backend} {choice.dtype}"] = network
+    runs = {name: partial(network, features) for name, network in networks.items()}
     others = peers(config.model_type, batch, features.shape[1])
     front_end = {"front end": lambda: extractor.spectrograms(waveforms)}
     speeds = take_turns({**front_end, **runs, **others}, batch, options.repetitions)

@@ -6,7 +6,8 @@ Each is there if its package is; each is its network alone, which takes ready-ma
 import contextlib
 import sys
 from collections.abc import Callable
-from types import SimpleNamespace
+from functools import partial
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -25,7 +26,9 @@ def peers(model_type: str, batch: int, frames: int) -> dict[str, Run]:
 
 def _panns_inference(batch: int, frames: int) -> dict[str, Run]:
     # Which is where importing it downloads the names of labels.
-    sys.modules.setdefault("panns_inference.config", SimpleNamespace(labels=[], classes_num=527))
+    config: Any = ModuleType("panns_inference.config")
+    config.labels, config.classes_num = [], 527
+    sys.modules.setdefault(config.__name__, config)
     from panns_inference.models import Cnn14
 
     network = Cnn14(
@@ -33,7 +36,7 @@ def _panns_inference(batch: int, frames: int) -> dict[str, Run]:
     ).eval()
     network.spectrogram_extractor = network.logmel_extractor = nn.Identity()
     features = torch.randn(batch, 1, frames, 64)
-    return {"panns_inference": lambda: network(features)}
+    return {"panns_inference": partial(network, features)}
 
 
 def _torchvggish(batch: int, frames: int) -> dict[str, Run]:
@@ -41,15 +44,15 @@ def _torchvggish(batch: int, frames: int) -> dict[str, Run]:
 
     network = VGG(make_layers()).eval()
     patches = torch.randn(batch * max(1, frames // 96), 1, 96, 64)
-    return {"torchvggish": lambda: network(patches)}
+    return {"torchvggish": partial(network, patches)}
 
 
 def _transformers(batch: int, frames: int) -> dict[str, Run]:
     from transformers import ASTConfig, ASTModel
 
-    runs = {}
+    runs: dict[str, Run] = {}
     for name, length in (("transformers", frames), ("transformers, 1,024 frames", 1024)):
         network = ASTModel(ASTConfig(max_length=length)).eval()
         features = torch.randn(batch, length, 128)
-        runs[name] = lambda network=network, features=features: network(features)
+        runs[name] = partial(network, features)
     return runs

@@ -86,6 +86,13 @@ def test_options_of_loading(repository, model, extractor, recordings):
         load(repository, backend="onnx")
 
 
+def test_it_can_be_trained(repository, recordings):
+    loaded = load(repository)
+    loaded(loaded.preprocess(recordings[:2]))["sentence_embedding"].sum().backward()
+    (*_, last) = (weight for weight in loaded.parameters() if weight.grad is not None)
+    assert last.grad.abs().max() > 0
+
+
 def test_bad_recordings_are_refused_by_name(loaded, tmp_path):
     (tmp_path / "cut.wav").write_bytes(b"RIFF")
     with pytest.raises(ValueError, match=r"cut.wav cannot be decoded"):
