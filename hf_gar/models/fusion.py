@@ -87,7 +87,8 @@ def tap_to_frames(tap: torch.Tensor, steps_per_frame: int) -> torch.Tensor:
     """
     if steps_per_frame > 1:
         tap = torch.nn.functional.max_pool2d(tap, (steps_per_frame, 1))
-    return tap.transpose(1, 2).flatten(2)
+    # The one copy that there has to be: `flatten` would make it, too, but torch.export then asks whether it has to.
+    return tap.transpose(1, 2).clone(memory_format=torch.contiguous_format).flatten(2)
 
 
 class ClipPooling(ABC):

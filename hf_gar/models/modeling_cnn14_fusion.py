@@ -58,6 +58,8 @@ def normalized_convolution(x: torch.Tensor, conv: nn.Conv2d, norm: nn.BatchNorm2
     if not is_plain(conv, nn.Conv2d):
         return norm(conv(x.transpose(2, 3)).transpose(2, 3))
     kernel = conv.weight.transpose(2, 3)
+    if is_traced():  # for any length: where a kernel is laid out otherwise, torch.export compares strides
+        kernel = kernel.clone(memory_format=torch.contiguous_format)
     is_small = not is_traced() and x.shape[0] * x.shape[2] * x.shape[3] < 9 * conv.in_channels
     if norm.training or is_traced() or is_small or not is_plain(norm, nn.BatchNorm2d):
         return norm(nn.functional.conv2d(x, kernel, padding=conv.padding))

@@ -168,4 +168,5 @@ def test_a_smaller_depth_loads_part_of_a_repository(model_type, model, repositor
     expected = build_tiny(model_type, fusion_layers=[layer])(**inputs).pooler_output
     part, info = type(model).from_pretrained(repository, fusion_layers=[layer], depth=layer, output_loading_info=True)
     assert not info["unexpected_keys"]
-    assert torch.equal(part(**inputs).pooler_output, expected)
+    # Not to the bit: its weights are laid out in another way than those of a model that is not loaded.
+    assert relative_error(part(**inputs).pooler_output.detach(), expected.detach()) < 1e-6
