@@ -101,8 +101,8 @@ def test_mistakes_are_named(arguments, message, recordings, repository, tmp_path
         ("tag a --output o --threshold nan", "--threshold: expected a number from 0 to 1, not 'nan'"),
         ("tag a --output o --top-k 0", "--top-k: expected a whole number of 1 or more, not '0'"),
         ("tag a --output o --window-s 0 --timestamps", "--window-s: expected a number above 0, not '0'"),
-        ("tag a --output o --hop-s 1", "--window-s, --hop-s and --audacity go with --timestamps"),
-        ("tag a --output o --top-k 2 --timestamps", "--top-k goes without --timestamps"),
+        ("tag a --output o --hop-s 1", "--window-s, --hop-s and --audacity need --timestamps"),
+        ("tag a --output o --top-k 2 --timestamps", "--top-k cannot be used with --timestamps"),
     ],
 )
 def test_wrong_options_show_before_anything_is_loaded(arguments, message):

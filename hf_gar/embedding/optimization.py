@@ -61,7 +61,9 @@ def optimize_repository(
     found = find_repository(repository)
     if not found.is_own_folder:
         how = f"cp -r {found.folder} DIR" if found.revision is None else f"hf download {found.name} --local-dir DIR"
-        raise HfGarError(f"{found.name} is no folder of yours, which networks could be put into: {how}, and name DIR.")
+        raise HfGarError(
+            f"{found.name} is not a folder of yours, which networks could be put into: {how}, and name DIR."
+        )
     extractor = found.load_feature_extractor()
     extractor.match(found.load_config(**config))
     source = calibration
