@@ -71,8 +71,8 @@ def add_model_options(parser: argparse.ArgumentParser, takes_several: bool = Fal
         "--dtype",
         choices=["auto", "float32", "bfloat16", "float16", "int8"],
         default="auto",
-        help="of the model; auto, the default, is the backend's, and of PyTorch bfloat16 where the device has it "
-        "natively, else float32",
+        help="precision of the model; auto, the default, is that of the backend's network, and for PyTorch bfloat16 if "
+        "the device has it natively, else float32",
     )
 
 
