@@ -44,7 +44,7 @@ def test_embed_and_its_exit_codes(recordings, repository, tmp_path, run_here):
     [
         (["embed", "gone", "--model", "REPOSITORY", "--output", "OUT"], "gone: there is no such file or folder"),
         (["embed", "RECORDINGS", "--model", "gone", "--output", "OUT"], "gone: there is no such folder"),
-        (["embed", "RECORDINGS", "--model", "REPOSITORY", "--output", "RECORDINGS"], "something else"),
+        (["embed", "RECORDINGS", "--model", "REPOSITORY", "--output", "RECORDINGS"], "something other than a job"),
         (
             ["embed", "RECORDINGS", "--model", "REPOSITORY", "--output", "OUT", "--fusion-layers", "99"],
             "unknown layers [99]; valid layers are",
