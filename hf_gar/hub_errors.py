@@ -52,8 +52,8 @@ def hub_errors(name: str) -> Iterator[None]:
         raise HfGarError(f"{name} has no such revision: {error}. Name a branch, tag or commit of it.") from error
     except RepositoryNotFoundError as error:
         raise HfGarError(
-            f"{name} is no repository on the Hub that you can read. Check the name, and log in with `hf auth login` if "
-            "it is private, or again if your token was replaced."
+            f"{name} is not a repository on the Hub that you can read. Check the name, and log in with `hf auth login` "
+            "if it is private, or again if your token was replaced."
         ) from error
     except (LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
         raise HfGarError(f"{name}: {_unreachable(error)}") from error

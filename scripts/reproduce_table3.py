@@ -58,7 +58,10 @@ def evaluate_all(options: argparse.Namespace) -> dict[tuple[str, str], dict]:
                         output,
                         model_kwargs={"fusion_layers": None} if is_unfused else {},
                         embedding=EmbeddingOptions(
-                            tuple(options.device or ()), options.dtype, options.batch_size, options.allow_other_counts
+                            devices=tuple(options.device or ()),
+                            dtype=options.dtype,
+                            batch_size=options.batch_size,
+                            allow_failures=options.allow_other_counts,
                         ),
                     )
                 results[variant, name] = json.loads((output / RESULTS_FILE).read_text(encoding="utf-8"))

@@ -44,7 +44,7 @@ def test_embed_and_its_exit_codes(recordings, repository, tmp_path, run_here):
     [
         (["embed", "gone", "--model", "REPOSITORY", "--output", "OUT"], "gone: there is no such file or folder"),
         (["embed", "RECORDINGS", "--model", "gone", "--output", "OUT"], "gone: there is no such folder"),
-        (["embed", "RECORDINGS", "--model", "REPOSITORY", "--output", "RECORDINGS"], "something else"),
+        (["embed", "RECORDINGS", "--model", "REPOSITORY", "--output", "RECORDINGS"], "something other than a job"),
         (
             ["embed", "RECORDINGS", "--model", "REPOSITORY", "--output", "OUT", "--fusion-layers", "99"],
             "unknown layers [99]; valid layers are",
@@ -101,8 +101,8 @@ def test_mistakes_are_named(arguments, message, recordings, repository, tmp_path
         ("tag a --output o --threshold nan", "--threshold: expected a number from 0 to 1, not 'nan'"),
         ("tag a --output o --top-k 0", "--top-k: expected a whole number of 1 or more, not '0'"),
         ("tag a --output o --window-s 0 --timestamps", "--window-s: expected a number above 0, not '0'"),
-        ("tag a --output o --hop-s 1", "--window-s, --hop-s and --audacity go with --timestamps"),
-        ("tag a --output o --top-k 2 --timestamps", "--top-k goes without --timestamps"),
+        ("tag a --output o --hop-s 1", "--window-s, --hop-s and --audacity need --timestamps"),
+        ("tag a --output o --top-k 2 --timestamps", "--top-k cannot be used with --timestamps"),
     ],
 )
 def test_wrong_options_show_before_anything_is_loaded(arguments, message):

@@ -165,7 +165,7 @@ def _read_labels(folder: Path) -> dict[str, Any]:
         raise HfGarError(f"{path} has an id2label that does not number its labels from 0.")
     labels = [named[str(index)] for index in range(len(named))]
     if not all(isinstance(label, str) for label in labels) or len(set(labels)) != len(labels):
-        raise HfGarError(f"{path} has labels that are no text, or occur twice.")
+        raise HfGarError(f"{path} has labels that are not text, or that occur twice.")
     is_numbered = all(label == f"LABEL_{index}" for index, label in enumerate(labels))
     return {"labels": None if is_numbered else labels, "problem_type": theirs.get("problem_type")}
 

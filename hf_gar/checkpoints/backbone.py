@@ -36,7 +36,7 @@ def convert_backbone(path: Path) -> ConvertedCheckpoint:
     """
     if not path.is_dir():
         raise HfGarError(
-            f"{path} is no folder: BackboneFusion takes a repository of transformers, with config.json, "
+            f"{path} is not a folder: BackboneFusion takes a repository of transformers, with config.json, "
             "preprocessor_config.json and model.safetensors, or its name on the Hub."
         )
     backbone_config = _read_config(path)

@@ -40,8 +40,8 @@ def read_json(path: Path) -> dict[str, Any]:
         raise HfGarError(f"{path} cannot be read: {error}. Export or download the repository again.") from error
     if not isinstance(content, dict):
         raise HfGarError(
-            f"{path} is no configuration: it holds a {type(content).__name__}, expected an object. Export or download "
-            "the repository again."
+            f"{path} is not a configuration: it holds a {type(content).__name__}, expected an object. Export or "
+            "download the repository again."
         )
     return content
 

@@ -134,9 +134,11 @@ class AudioTagger(MapFunction):
         if isinstance(labels, str) or (labels is not None and not labels):
             raise ValueError(f"`labels` has to be a list of labels, not {labels!r}.")
         if timestamps and top_k is not None:
-            raise ValueError("`top_k` goes without `timestamps`: events have every label with the `threshold` or more.")
+            raise ValueError(
+                "`top_k` cannot be used with `timestamps`: every label that reaches the `threshold` is an event."
+            )
         if not timestamps and (window_s is not None or hop_s is not None or label_tracks):
-            raise ValueError("`window_s`, `hop_s` and `label_tracks` go with `timestamps`, which asks for events.")
+            raise ValueError("`window_s`, `hop_s` and `label_tracks` need `timestamps`, which asks for events.")
         super().__init__(
             model,
             feature_extractor,

@@ -76,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             say(_with_flags(str(error), flags))
             return FAILED
         except Stopped as stopped:
-            say("stopped; what is finished stays, and the same command resumes from there")
+            say("stopped: what is finished is kept, and the same command resumes from there")
             return stopped.exit_code
 
 
@@ -88,7 +88,7 @@ def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
     for command in COMMANDS:
         command.add_command(subparsers)
     for command_parser in subparsers.choices.values():
-        command_parser.add_argument("--quiet", action="store_true", help="no progress, only results and errors")
+        command_parser.add_argument("--quiet", action="store_true", help="show no progress, only results and errors")
     _add_completion(parser)
     return parser, subparsers.choices
 

@@ -6,7 +6,7 @@ from typing import Any
 
 
 def add_command(commands: Any) -> None:
-    parser = commands.add_parser("card", help="write what was measured into a repository's card")
+    parser = commands.add_parser("card", help="write measured results into a repository's card")
     parser.set_defaults(run=run)
     parser.add_argument("folder", metavar="DIR", help="the repository, as `hf-gar export` makes it")
     parser.add_argument(

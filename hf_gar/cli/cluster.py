@@ -18,11 +18,13 @@ def add_command(commands: Any) -> None:
     parser.set_defaults(run=run)
     add_job_argument(parser)
     parser.add_argument("--method", choices=["hdbscan", "kmeans"], default="hdbscan", help="(default: hdbscan)")
-    parser.add_argument("--clusters", type=whole_number(2), metavar="N", help="how many, for kmeans")
+    parser.add_argument("--clusters", type=whole_number(2), metavar="N", help="number of clusters, for kmeans")
     parser.add_argument(
-        "--min-size", type=whole_number(2), metavar="N", help="the fewest recordings of a cluster, for hdbscan"
+        "--min-size", type=whole_number(2), metavar="N", help="minimum number of recordings in a cluster, for hdbscan"
     )
-    parser.add_argument("--label", metavar="COLUMN", help="compare with this column (default: label, if there is one)")
+    parser.add_argument(
+        "--label", metavar="COLUMN", help="column to compare the clusters with (default: label, if there is one)"
+    )
     add_index_option(parser)
     add_json_option(parser)
 

@@ -26,15 +26,15 @@ def add_command(commands: Any) -> None:
         "--threshold",
         type=float,
         metavar="CLOSENESS",
-        help="from which on recordings are near-duplicates: 1 for the same, 0 for those as far as the others around "
+        help="closeness from which two recordings are near-duplicates: 1 is identical, 0 as far apart as usual there "
         "(default: chosen from the data)",
     )
     parser.add_argument(
         "--output",
         metavar="PATH",
-        help="of the files, without .parquet and .png; replaces older ones (default: DIR/duplicates)",
+        help="path of the files, without .parquet and .png; older ones are replaced (default: DIR/duplicates)",
     )
-    parser.add_argument("--keep-list", metavar="FILE", help="write the names of what to keep, one a line")
+    parser.add_argument("--keep-list", metavar="FILE", help="write the names of the recordings to keep, one per line")
     add_audio_root_option(parser)
     add_index_option(parser)
     add_json_option(parser)
@@ -69,7 +69,7 @@ def run(options: argparse.Namespace) -> int:
         return 0
     print(
         f"{result['in_groups']} of {len(index)} recordings are in {result['groups']} groups of duplicates: "
-        f"{exact} pairs of the same file, {len(found.pairs) - exact} near-duplicates of a closeness of "
+        f"{exact} pairs of the same file, {len(found.pairs) - exact} near-duplicates with a closeness of "
         f"{found.threshold.closeness:.3f} or more."
     )
     print(f"The groups are in {paths[0]}, the pairs in {paths[1]}, the histogram in {paths[2]}.")
@@ -81,7 +81,7 @@ def run(options: argparse.Namespace) -> int:
         )
     if found.compared_files < len(index):
         print(
-            f"The files of {len(index) - found.compared_files} recordings are not here, so that copies among them are "
+            f"The files of {len(index) - found.compared_files} recordings were not found, so copies among them are "
             "found by their sound alone. If they have moved, say where they are (--audio-root).",
             file=sys.stderr,
         )

@@ -16,17 +16,20 @@ def add_command(commands: Any) -> None:
         "--checkpoint",
         required=True,
         metavar="official|FILE|REPO",
-        help="download it, or read this file, or this AST or backbone of transformers",
+        help="the published one, a file, or a transformers model (AST, backbone-fusion)",
     )
     parser.add_argument("--output", required=True, metavar="DIR", help="the folder to write, new or empty")
     parser.add_argument(
-        "--sampling-rate", type=whole_number(1), metavar="HZ", help="of the network, where there are several"
+        "--sampling-rate",
+        type=whole_number(1),
+        metavar="HZ",
+        help="sampling rate of the network, where there are several",
     )
     parser.add_argument(
         "--classifier",
         dest="with_classifier",
         action=argparse.BooleanOptionalAction,
-        help="with the checkpoint's own labels (default: where it has them and the layers reach as far)",
+        help="include the checkpoint's classifier (default: if it has one and the layers reach it)",
     )
     parser.add_argument("--all-layers", action="store_true", help="keep the weights of every layer")
     add_layer_options(parser)

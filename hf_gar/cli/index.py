@@ -17,14 +17,14 @@ def add_command(commands: Any) -> None:
     add_job_argument(parser)
     parser.add_argument("--output", metavar="DIR", help="the index's folder (default: DIR/index)")
     parser.add_argument(
-        "--layers", type=whole_number(0), nargs="+", metavar="LAYER", help="search these of the fused layers alone"
+        "--layers", type=whole_number(0), nargs="+", metavar="LAYER", help="search only these of the fused layers"
     )
     parser.add_argument(
         "--dimensions",
         type=whole_number(1),
         default=256,
         metavar="N",
-        help="principal components that choose the candidates (default: 256)",
+        help="number of principal components that choose candidates (default: 256)",
     )
     add_json_option(parser)
 

@@ -28,14 +28,16 @@ def add_source_options(parser: argparse.ArgumentParser) -> None:
         "list of audio files on standard input",
     )
     source.add_argument("--limit", type=whole_number(1), metavar="N", help="take the first N recordings only")
+    source.add_argument("--dataset-revision", metavar="REVISION", help="branch, tag or commit of a dataset on the Hub")
     source.add_argument(
-        "--dataset-revision", metavar="REVISION", help="of a dataset on the Hub: a branch, tag or commit"
+        "--config", dest="config_name", metavar="NAME", help="configuration of a dataset on the Hub that has several"
     )
-    source.add_argument("--config", dest="config_name", metavar="NAME", help="of a dataset on the Hub that has several")
-    source.add_argument("--split", help="of a dataset that has several")
+    source.add_argument("--split", help="split of a dataset that has several")
     source.add_argument("--path-column", metavar="NAME", help="the column with the recordings or their paths")
-    source.add_argument("--streaming", action="store_true", help="keep nothing of a dataset on the Hub on disk")
-    source.add_argument("--audiofolder", action="store_true", help="a folder's folders are splits and labels")
+    source.add_argument(
+        "--streaming", action="store_true", help="stream a dataset from the Hub: nothing of it is kept on disk"
+    )
+    source.add_argument("--audiofolder", action="store_true", help="take the folders in SOURCE for splits and labels")
 
 
 def add_job_options(parser: argparse.ArgumentParser) -> None:
@@ -43,22 +45,32 @@ def add_job_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", required=True, metavar="DIR", help="the job's folder")
     job = parser.add_argument_group("job")
     job.add_argument(
-        "--num-shards", type=whole_number(1), metavar="N", help="files to write (default: one for 2,000 recordings)"
+        "--num-shards",
+        type=whole_number(1),
+        metavar="N",
+        help="number of files to write (default: one per 2,000 recordings)",
     )
     job.add_argument(
-        "--shard", type=whole_number(0), metavar="K", help="do shard K alone, from 0: for a scheduler's array of jobs"
+        "--shard",
+        type=whole_number(0),
+        metavar="K",
+        help="do only shard K, counted from 0: for a scheduler's job array",
     )
     job.add_argument("--strict", action="store_true", help="stop at the first recording that fails")
-    job.add_argument("--retry-failed", action="store_true", help="try those again that failed before")
+    job.add_argument("--retry-failed", action="store_true", help="also retry the recordings that failed before")
     job.add_argument(
-        "--batch-size", type=_batch_size, default=None, metavar="N|auto", help="the most chunks at a time (auto)"
+        "--batch-size",
+        type=_batch_size,
+        default=None,
+        metavar="N|auto",
+        help="maximum number of chunks in a batch (default: auto)",
     )
     job.add_argument(
-        "--workers", type=whole_number(0), metavar="N", help="processes that decode, for each device (default: auto)"
+        "--workers", type=whole_number(0), metavar="N", help="decoding processes per device (default: auto)"
     )
     job.add_argument("--engine", choices=["local", "ray"], default="local")
-    job.add_argument("--ray-workers", type=whole_number(1), metavar="N", help="models at work on Ray (default: auto)")
-    job.add_argument("--address", help="of the Ray cluster (default: RAY_ADDRESS, or a new one here)")
+    job.add_argument("--ray-workers", type=whole_number(1), metavar="N", help="number of models on Ray (default: auto)")
+    job.add_argument("--address", help="address of the Ray cluster (default: RAY_ADDRESS, or a new one here)")
     job.add_argument("--gpus-per-worker", type=number(0), metavar="N", help="GPUs for each Ray worker; 0 for none")
 
 
@@ -68,7 +80,9 @@ def check_job_options(options: argparse.Namespace) -> None:
     if options.engine != "ray" and any(value is not None for value in of_ray):
         raise ValueError("--address, --ray-workers and --gpus-per-worker go with --engine ray.")
     if options.engine == "ray" and (options.workers is not None or options.device is not None):
-        raise ValueError("--workers and --device go with the local engine: on Ray, every node decodes, on what it has.")
+        raise ValueError(
+            "--workers and --device go with the local engine: on Ray, each node decodes on its own processors."
+        )
     if None not in (options.shard, options.num_shards) and options.shard >= options.num_shards:
         raise ValueError(f"--shard counts from 0: it is at most {options.num_shards - 1}, not {options.shard}.")
 
@@ -110,9 +124,7 @@ def run_job_of(options: argparse.Namespace, source: Any, function: Any, done: st
             file=sys.stderr,
         )
     if status.missing:
-        print(
-            f"Left to another run, which works on them: shards {', '.join(map(str, status.missing))}.", file=sys.stderr
-        )
+        print(f"Another run is working on shards {', '.join(map(str, status.missing))}.", file=sys.stderr)
         return NOT_FINISHED
     if not status.failed:
         return 0

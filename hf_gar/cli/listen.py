@@ -30,11 +30,14 @@ def add_command(commands: Any) -> None:
     parser.add_argument("--frames", action="store_true", help="print frame embeddings in place of labels, as JSON")
     labels = parser.add_argument_group("labels")
     labels.add_argument(
-        "--label", dest="labels", action="append", metavar="LABEL", help="keep this label, and others that are named so"
+        "--label", dest="labels", action="append", metavar="LABEL", help="keep only this label; repeat it for several"
     )
     labels.add_argument("--top-k", type=whole_number(1), metavar="N", help="the best N labels of a window (default: 5)")
     labels.add_argument(
-        "--threshold", type=number(0, maximum=1), metavar="SCORE", help="labels with this score, from 0 to 1, or more"
+        "--threshold",
+        type=number(0, maximum=1),
+        metavar="SCORE",
+        help="only labels with at least this score, from 0 to 1",
     )
     labels.add_argument(
         "--window-s", type=number(0, is_exclusive=True), metavar="SECONDS", help="the length of a window (default: 2)"

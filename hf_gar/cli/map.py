@@ -13,17 +13,21 @@ def add_command(commands: Any) -> None:
     add_job_argument(parser)
     parser.add_argument("--color", metavar="COLUMN", help="the column that colours the points: categories or numbers")
     parser.add_argument(
-        "--output", metavar="PATH", help="of the files, without .png and .html; replaces older ones (default: DIR/map)"
+        "--output",
+        metavar="PATH",
+        help="path of the files, without .png and .html; older ones are replaced (default: DIR/map)",
     )
-    parser.add_argument("--method", choices=["tsne", "umap"], default="tsne", help="umap takes umap-learn")
+    parser.add_argument("--method", choices=["tsne", "umap"], default="tsne", help="umap needs the package umap-learn")
     parser.add_argument(
         "--max-points",
         type=whole_number(2),
         default=5000,
         metavar="N",
-        help="of a larger job, draw a random sample of so many (default: 5000)",
+        help="draw a random sample of N recordings if there are more (default: 5000)",
     )
-    parser.add_argument("--seed", type=whole_number(0), default=0, help="of the sample and the method (default: 0)")
+    parser.add_argument(
+        "--seed", type=whole_number(0), default=0, help="seed of the sample and the method (default: 0)"
+    )
     add_audio_root_option(parser)
     parser.add_argument("--embed-audio", action="store_true", help="put the recordings into the page, up to 50 MB")
 
@@ -47,7 +51,7 @@ def run(options: argparse.Namespace) -> int:
         print(f"The {summary.merged_categories} rarest values of {options.color} share one grey.", file=sys.stderr)
     if summary.playable < summary.drawn:
         print(
-            f"{summary.drawn - summary.playable} recordings are no files here, so the page cannot play them. "
+            f"{summary.drawn - summary.playable} recordings were not found, so the page cannot play them. "
             "If they have moved, say where they are (--audio-root).",
             file=sys.stderr,
         )

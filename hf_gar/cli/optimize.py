@@ -22,13 +22,13 @@ def add_command(commands: Any) -> None:
         required=True,
         nargs="+",
         choices=["float32", "bfloat16", "int8"],
-        help="bfloat16 goes with openvino, on processors that have it; int8 on those that have VNNI",
+        help="bfloat16 needs openvino and a processor that has it; int8 needs a processor with VNNI",
     )
     parser.add_argument(
         "--calibration",
         nargs="+",
         metavar="SOURCE",
-        help="recordings like yours, as of hf-gar embed: two thirds calibrate int8, the others are compared "
+        help="recordings like yours, named as for hf-gar embed: two thirds calibrate int8, one third is compared "
         "(default: the few that come with this package)",
     )
     parser.add_argument(

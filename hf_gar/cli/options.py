@@ -56,9 +56,9 @@ def add_model_options(parser: argparse.ArgumentParser, takes_several: bool = Fal
         metavar="DIR_OR_REPO",
         help=f"a folder, or a name on the Hub (default: {TINY}, which comes with this package){several}",
     )
-    parser.add_argument("--revision", help="of the model on the Hub: a branch, tag or commit")
+    parser.add_argument("--revision", help="branch, tag or commit of the model on the Hub")
     parser.add_argument(
-        "--device", nargs="+", help="as in PyTorch, one process for each (default: every GPU, or the processor)"
+        "--device", nargs="+", help="PyTorch devices, one process for each (default: all GPUs, or the CPU)"
     )
     parser.add_argument(
         "--backend",
@@ -71,8 +71,8 @@ def add_model_options(parser: argparse.ArgumentParser, takes_several: bool = Fal
         "--dtype",
         choices=["auto", "float32", "bfloat16", "float16", "int8"],
         default="auto",
-        help="of the model; auto, the default, is the backend's, and of PyTorch bfloat16 where the device has it "
-        "natively, else float32",
+        help="precision of the model; auto, the default, is that of the backend's network, and for PyTorch bfloat16 if "
+        "the device has it natively, else float32",
     )
 
 
@@ -128,7 +128,7 @@ def add_job_argument(parser: argparse.ArgumentParser) -> None:
 
 def add_audio_root_option(parser: argparse.ArgumentParser) -> None:
     """Where a job's recordings are."""
-    parser.add_argument("--audio-root", metavar="DIR", help="the folder of the recordings, where they have moved")
+    parser.add_argument("--audio-root", metavar="DIR", help="where the recordings are now, if they have moved")
 
 
 def add_index_option(parser: argparse.ArgumentParser) -> None:
@@ -138,8 +138,8 @@ def add_index_option(parser: argparse.ArgumentParser) -> None:
 
 def add_job_model_options(parser: argparse.ArgumentParser) -> None:
     """How recordings are embedded as those of a job were."""
-    parser.add_argument("--model", metavar="DIR_OR_REPO", help="the job's model, where it has moved")
-    parser.add_argument("--device", help="as in PyTorch")
+    parser.add_argument("--model", metavar="DIR_OR_REPO", help="where the job's model is now, if it has moved")
+    parser.add_argument("--device", help="PyTorch device, such as cuda:0 or cpu")
 
 
 def add_json_option(parser: argparse.ArgumentParser, what: str = "the result as JSON") -> None:
@@ -152,24 +152,28 @@ def add_task_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", required=True, metavar="DIR_OR_DATASET", help="the recordings with their labels")
     parser.add_argument("--task", help="one of the paper's, such as esc50 (default: your own)")
     parser.add_argument("--output", required=True, metavar="DIR", help="the folder of the results")
-    parser.add_argument("--metric", choices=["accuracy", "mAP"], help="of your own task (default: as its labels are)")
     parser.add_argument(
-        "--seconds", type=number(0, is_exclusive=True), help="the length clips are brought to, in your own task"
+        "--metric",
+        choices=["accuracy", "mAP"],
+        help="of your own task (default: mAP if a recording may have several labels, else accuracy)",
     )
-    parser.add_argument("--label-column", default="label", metavar="NAME", help="(default: label)")
-    parser.add_argument("--split-column", metavar="NAME", help="says train, valid or test (default: split)")
-    parser.add_argument("--fold-column", metavar="NAME", help="(default: fold)")
-    parser.add_argument("--allow-other-counts", action="store_true", help="take an incomplete task")
+    parser.add_argument(
+        "--seconds", type=number(0, is_exclusive=True), help="cut or pad the clips of your own task to this length"
+    )
+    parser.add_argument("--label-column", default="label", metavar="NAME", help="column of the labels (default: label)")
+    parser.add_argument("--split-column", metavar="NAME", help="column that says train, valid or test (default: split)")
+    parser.add_argument("--fold-column", metavar="NAME", help="column of the folds (default: fold)")
+    parser.add_argument("--allow-other-counts", action="store_true", help="accept an incomplete task")
     parser.add_argument("--allow-failures", action="store_true", help="leave out recordings that cannot be embedded")
     parser.add_argument(
         "--lr",
         dest="learning_rate",
         type=learning_rate,
         metavar="RATE|sweep",
-        help="learning rate, or choose on validation (default: paper's)",
+        help="learning rate, or chosen on the validation clips (default: the paper's)",
     )
     parser.add_argument(
-        "--batch-size", type=whole_number(1), metavar="N", help="the most chunks embedded at a time (default: auto)"
+        "--batch-size", type=whole_number(1), metavar="N", help="maximum number of chunks in a batch (default: auto)"
     )
     parser.add_argument(
         "--max-length", type=whole_number(1), metavar="FRAMES", help="AST's input length (default: the task's)"

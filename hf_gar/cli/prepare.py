@@ -10,7 +10,7 @@ def add_command(commands: Any) -> None:
     parser.add_argument("task", metavar="TASK", help="one of the paper's, such as esc50")
     parser.add_argument("download", metavar="DOWNLOAD", help="the folder of the unpacked official download")
     parser.add_argument("--output", metavar="DIR", help="where metadata.csv is written (default: into DOWNLOAD)")
-    parser.add_argument("--allow-other-counts", action="store_true", help="take an incomplete download")
+    parser.add_argument("--allow-other-counts", action="store_true", help="accept an incomplete download")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -31,14 +31,14 @@ def add_command(commands: Any) -> None:
     parser.add_argument(
         "--without-labels",
         action="store_true",
-        help="rank layers and pairs by recordings that need no labels (--data: a folder, table or dataset; "
-        "--seconds: of each half at most)",
+        help="rank layers and pairs on unlabelled recordings (--data: a folder, table or dataset; "
+        "--seconds: at most of each half)",
     )
     parser.add_argument(
         "--max-recordings",
         type=whole_number(1),
         metavar="N",
-        help="with --without-labels: of more recordings, N are chosen at random (default: 1000)",
+        help="with --without-labels: if there are more recordings, choose N at random (default: 1000)",
     )
     add_model_options(parser)
 
@@ -68,7 +68,7 @@ def _rank(options: argparse.Namespace) -> int:
     """The layers to fuse, ranked without labels."""
     given = [name for name in OF_LABELS if getattr(options, name) is not None]
     if given:
-        raise ValueError(f"`{given[0]}` goes with labels. Leave it out, or leave out --without-labels.")
+        raise ValueError(f"`{given[0]}` needs labels. Leave it out, or leave out --without-labels.")
 
     from hf_gar.embedding.sources.source import open_source
     from hf_gar.evaluation.label_free import MAX_RECORDINGS

@@ -12,14 +12,14 @@ def add_command(commands: Any) -> None:
     parser.add_argument("folder", metavar="DIR", help="the repository, as `hf-gar export` makes it")
     parser.add_argument("--repo-id", required=True, metavar="ORG/NAME", help="its name on the Hub")
     add_visibility_options(parser, "repository")
-    parser.add_argument("--revision", metavar="BRANCH", help="the branch to commit to, made where needed")
+    parser.add_argument("--revision", metavar="BRANCH", help="branch to commit to, created if needed")
     parser.add_argument("--create-pr", action="store_true", help="open a pull request")
-    parser.add_argument("--overwrite", action="store_true", help="replace a repository of something else")
+    parser.add_argument("--overwrite", action="store_true", help="replace a repository that holds something else")
     parser.add_argument(
-        "--trust-remote-code", action="store_true", help="publish, and run for the check, code that is not hf_gar's"
+        "--trust-remote-code", action="store_true", help="publish code that is not hf_gar's, and run it for the check"
     )
-    parser.add_argument("--message", help="of the commit")
-    parser.add_argument("--dry-run", action="store_true", help="check and tell, but change nothing")
+    parser.add_argument("--message", help="message of the commit")
+    parser.add_argument("--dry-run", action="store_true", help="check, and say what would be done, but change nothing")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -19,16 +19,14 @@ def add_command(commands: Any) -> None:
     parser.set_defaults(run=run)
     add_job_argument(parser)
     parser.add_argument("queries", nargs="*", metavar="QUERY", help="a recording, embedded as those of the job were")
-    parser.add_argument(
-        "--row", type=whole_number(0), metavar="N", help="look for what is like the job's row N, from 0"
-    )
-    parser.add_argument("--file-name", metavar="NAME", help="look for what is like the job's recording of this name")
+    parser.add_argument("--row", type=whole_number(0), metavar="N", help="search with the job's row N, counted from 0")
+    parser.add_argument("--file-name", metavar="NAME", help="search with the job's recording of this name")
     parser.add_argument("-k", type=whole_number(1), default=10, metavar="N", help="how many to find (default: 10)")
     parser.add_argument(
-        "--where", metavar="FILTER", help="search the rows that this is true of, such as \"label = 'dog'\" (SQL)"
+        "--where", metavar="FILTER", help="search only rows for which this is true, such as \"label = 'dog'\" (SQL)"
     )
     parser.add_argument(
-        "--segment", action="store_true", help="find where in long recordings it occurs; takes a job with --frames"
+        "--segment", action="store_true", help="find where in long recordings it occurs; needs a job with --frames"
     )
     add_index_option(parser)
     add_job_model_options(parser)

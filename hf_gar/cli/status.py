@@ -11,7 +11,9 @@ from hf_gar.cli.options import add_json_option
 
 
 def add_command(commands: Any) -> None:
-    parser = commands.add_parser("status", help="how far a job is", epilog="Exit codes: 0 finished, 5 not.")
+    parser = commands.add_parser(
+        "status", help="show how far a job is", epilog="Exit codes: 0 finished, 5 not finished."
+    )
     parser.set_defaults(run=run)
     parser.add_argument("folder", metavar="DIR", help="the job's folder")
     add_json_option(parser, "the status as JSON")

@@ -25,9 +25,9 @@ def add_command(commands: Any) -> None:
     parser = commands.add_parser(
         "tag",
         help="label recordings, or find events in them",
-        description="Label recordings by a model with a classifier, into a folder of Parquet: each recording's best "
-        "labels with their scores or, with --timestamps, a row for each event. The same command again does only what "
-        "is missing.",
+        description="Label recordings with a model that has a classifier, into a folder of Parquet: each recording's "
+        "best labels with their scores or, with --timestamps, a row for each event. The same command again does only "
+        "what is missing.",
         epilog=EXIT_CODES,
     )
     parser.set_defaults(run=run)
@@ -38,7 +38,7 @@ def add_command(commands: Any) -> None:
         dest="labels",
         action="append",
         metavar="LABEL",
-        help="keep this label, and others that are named so (default: all)",
+        help="keep only this label; repeat it for several (default: all)",
     )
     parser.add_argument(
         "--top-k",
@@ -79,9 +79,11 @@ def add_command(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     check_job_options(options)
     if not options.timestamps and (options.window_s or options.hop_s or options.label_tracks):
-        raise ValueError("--window-s, --hop-s and --audacity go with --timestamps, which asks for events.")
+        raise ValueError("--window-s, --hop-s and --audacity need --timestamps, which asks for events.")
     if options.timestamps and options.top_k:
-        raise ValueError("--top-k goes without --timestamps: events have every label with the --threshold or more.")
+        raise ValueError(
+            "--top-k cannot be used with --timestamps: every label that reaches the --threshold is an event."
+        )
 
     from hf_gar.classification.tagger import AudioTagger
 

@@ -32,12 +32,15 @@ def add_command(commands: Any) -> None:
         nargs="?",
         const=REJECTED,
         metavar="SHARE",
-        help=f"label sounds unknown that are less sure than this share of the validation clips (default: {REJECTED})",
+        help=f"call a sound unknown if it is less certain than this share of validation clips (default: {REJECTED})",
     )
     parser.add_argument("--fine-tune", action="store_true", help="train the whole network after the linear layer")
-    parser.add_argument("--epochs", type=whole_number(1), metavar="N", help="of a fine-tuning, the most (default: 20)")
+    parser.add_argument("--epochs", type=whole_number(1), metavar="N", help="maximum of a fine-tuning (default: 20)")
     parser.add_argument(
-        "--fine-tune-lr", type=number(0, is_exclusive=True), metavar="RATE", help="(default: by the network's size)"
+        "--fine-tune-lr",
+        type=number(0, is_exclusive=True),
+        metavar="RATE",
+        help="learning rate of a fine-tuning (default: by the network's size)",
     )
     add_seeds_option(parser)
     add_model_options(parser)

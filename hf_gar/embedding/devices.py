@@ -10,9 +10,7 @@ def parse_device(device: str | torch.device) -> torch.device:
     try:
         parsed = torch.device(device)
     except RuntimeError as error:
-        raise ValueError(
-            f"device={device!r} is none that PyTorch knows. This machine has {', '.join(here)}."
-        ) from error
+        raise ValueError(f"device={device!r} is not known to PyTorch. This machine has {', '.join(here)}.") from error
     if parsed.type not in here:
         raise ValueError(f"device={device!r} is not on this machine, which has {', '.join(here)}.")
     return parsed

@@ -61,7 +61,10 @@ def optimize_repository(
     found = find_repository(repository)
     if not found.is_own_folder:
         how = f"cp -r {found.folder} DIR" if found.revision is None else f"hf download {found.name} --local-dir DIR"
-        raise HfGarError(f"{found.name} is no folder of yours, which networks could be put into: {how}, and name DIR.")
+        raise HfGarError(
+            f"Networks are written into a repository's folder, and {found.name} is not a folder of yours. Copy it "
+            f"first: {how}, then name DIR."
+        )
     extractor = found.load_feature_extractor()
     extractor.match(found.load_config(**config))
     source = calibration
@@ -72,7 +75,7 @@ def optimize_repository(
     spectrograms = list(_spectrograms(source, extractor))
     held_out = spectrograms[HELD_OUT - 1 :: HELD_OUT]
     if not held_out:
-        raise HfGarError(f"A calibration takes {HELD_OUT} recordings that can be read at least: choose other ones.")
+        raise HfGarError(f"Calibration needs at least {HELD_OUT} readable recordings. Choose others.")
     calibrated = [each for index, each in enumerate(spectrograms) if index % HELD_OUT != HELD_OUT - 1]
     name = "the recordings of hf_gar" if calibration is None else "recordings of your own"
     return optimize_network(

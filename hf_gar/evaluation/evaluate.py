@@ -96,7 +96,7 @@ def evaluate_embeddings(
         device: As in PyTorch.
 
     Raises:
-        HfGarError: The embeddings or the partitions will not do; the message says why.
+        HfGarError: The embeddings or the partitions cannot be used; the message says why.
     """
     check_embeddings(task)
     partitions = make_partitions(task.targets, task.classes, task.memberships, task.has_folds, seeds)

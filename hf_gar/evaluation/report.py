@@ -112,10 +112,13 @@ def read_measurement(folder: str | Path, repository: Repository) -> EvalResult:
         raise HfGarError(f"{folder} holds no evaluation: {error!r}. Make one with `hf-gar evaluate`.") from error
     if found.get("probe") != "linear" or "best_layers" in found:
         raise HfGarError(
-            f"{folder} is no linear evaluation of a repository's own layers, as a card takes it. Run `hf-gar evaluate`."
+            f"{folder} is not a linear evaluation of a repository's own layers, as a card takes it. Run "
+            "`hf-gar evaluate`."
         )
     if isinstance(found.get("model"), list):
-        raise HfGarError(f"{folder} evaluated {found['model_name']} together, which is no score of {repository.name}.")
+        raise HfGarError(
+            f"{folder} evaluated {found['model_name']} together, which is not a score of {repository.name}."
+        )
     job = read_description(folder / EMBEDDINGS)
     layers = repository.load_config().layer_choice
     if (job["weights_sha256"], job["fusion_layers"]) != (repository.weights_sha256, layers):

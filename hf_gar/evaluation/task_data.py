@@ -83,7 +83,7 @@ def open_task(
         needs_splits: Refuse data without splits or folds; else, all of it is of the split train.
 
     Raises:
-        HfGarError: A column is missing, labels or splits will not do, or the counts are not the task's.
+        HfGarError: A column is missing, labels or splits cannot be used, or the counts are not the task's.
     """
     given = find_task(task) if isinstance(task, str) else task
     if given is not None and (metric or seconds):
@@ -125,7 +125,7 @@ def _open_dataset(data: str | Path | datasets.Dataset | datasets.DatasetDict) ->
     tables = [path] if path.is_file() else [path / name for name in METADATA_FILES if (path / name).exists()]
     if tables:
         if tables[0].suffix.lower() not in READERS:
-            raise HfGarError(f"{path} is no table ({', '.join(READERS)}) and no folder. Name one of those.")
+            raise HfGarError(f"{path} is neither a table ({', '.join(READERS)}) nor a folder. Name one of those.")
         return open_source(tables[:1]).dataset
     if not path.is_dir() and ("/" not in str(data) or str(data).startswith((".", "/"))):
         raise HfGarError(f"{data}: there is no such file or folder. Check the path.")

@@ -89,5 +89,5 @@ TASKS = {task.name: task for task in _TASKS}
 def find_task(name: str) -> Task:
     """One of the paper's tasks by its name; a HfGarError that lists them where there is none of that name."""
     if name not in TASKS:
-        raise HfGarError(f"{name!r} is no task; there are {', '.join(TASKS)}. For your own data leave `task` out.")
+        raise HfGarError(f"{name!r} is not a task; there are {', '.join(TASKS)}. For your own data leave `task` out.")
     return TASKS[name]

@@ -173,7 +173,7 @@ def add_results(folder: str | Path, results: Sequence[EvalResult]) -> ModelCard:
             of the same dataset that the card has already is replaced.
 
     Raises:
-        HfGarError: The folder is no model repository that hf_gar made.
+        HfGarError: The folder is not a model repository that hf_gar made.
     """
     folder = Path(folder)
     repository = find_repository(folder)

@@ -39,7 +39,7 @@ def check_repository(folder: str | Path, trust_remote_code: bool = False) -> Rep
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise HfGarError(f"{folder} is no folder. Make a model repository with `hf-gar export`.")
+        raise HfGarError(f"{folder} is not a folder. Make a model repository with `hf-gar export`.")
     repository = find_repository(folder)
     pickles = [path.name for path in folder.rglob("*") if path.suffix in PICKLES and not _is_of_openvino(path)]
     if pickles:

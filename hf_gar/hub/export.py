@@ -57,7 +57,7 @@ def export_repository(
         `output`.
 
     Raises:
-        HfGarError: The checkpoint or the folder will not do; the message says why.
+        HfGarError: The checkpoint or the folder cannot be used; the message says why.
         ValueError: A field of the configuration is wrong.
     """
     output = Path(output)

@@ -228,7 +228,7 @@ def _find_spec(name: str | Path, folder: Path) -> ModelSpec:
     """The model of a folder; a HfGarError where it is no repository of one of hf_gar's models, in all of its files."""
     for file in (CONFIG_FILE, FEATURE_EXTRACTOR_FILE):
         if not (folder / file).is_file():
-            raise HfGarError(f"{name} is no model repository: it has no {file}. Make one with `hf-gar export`.")
+            raise HfGarError(f"{name} is not a model repository: it has no {file}. Make one with `hf-gar export`.")
     config, feature_extractor = read_json(folder / CONFIG_FILE), read_json(folder / FEATURE_EXTRACTOR_FILE)
     model_type = config.get("model_type")
     if not isinstance(model_type, str) or model_type not in MODELS:

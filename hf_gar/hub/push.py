@@ -138,7 +138,7 @@ def _require_recognised(api: HfApi, there: ModelInfo, model_type: str) -> None:
     if found != model_type:
         what = f"holds a model of the type {found!r}" if found else f"holds {', '.join(sorted(names)[:5])}"
         raise HfGarError(
-            f"{there.id} exists and is no repository of a {model_type}: it {what}. Choose another `repo_id`, or "
+            f"{there.id} exists and is not a repository of a {model_type}: it {what}. Choose another `repo_id`, or "
             "replace it (`overwrite`)."
         )
 

@@ -80,7 +80,7 @@ def _check_ogg(file: BinaryIO) -> None:
             raise DamageError("is cut short: its last Ogg page is not whole")
         checksum = int.from_bytes(header[22:26], "little")
         if _ogg_checksum(header[:22] + bytes(4) + header[26:] + sizes + body) != checksum:
-            raise DamageError(f"is damaged: the Ogg page at byte {position} has another checksum than it should")
+            raise DamageError(f"is damaged: the Ogg page at byte {position} has a wrong checksum")
         kind, stream = header[5], int.from_bytes(header[14:18], "little")
         number = int.from_bytes(header[18:22], "little")
         if kind & OGG_FIRST:

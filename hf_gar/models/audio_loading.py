@@ -92,7 +92,8 @@ def open_recording(source: Any) -> Recording:
     name = "the waveform"
     if isinstance(source, (int, float, np.number)):
         raise AudioError(
-            "A recording is a single number: a list is taken for several recordings. Pass a waveform as a NumPy array."
+            "A list is taken for several recordings, and one of these is a single number. Pass a waveform as a NumPy "
+            "array."
         )
     if is_rate_and_samples(source):
         raise AudioError(

@@ -54,7 +54,7 @@ class BackboneConfigField:
             config = NETWORKS[model_type].config_class()(**fields)
             layers = NETWORKS[model_type].count_layers(config)
         except Exception as error:  # of damaged fields, that may be anything
-            raise ValueError(f"{name} is no configuration of a {model_type}: {error}") from error
+            raise ValueError(f"{name} is not a configuration of a {model_type}: {error}") from error
         Field(1, MAX_LAYERS).check(f"the number of layers of {name}", layers)
         return config
 

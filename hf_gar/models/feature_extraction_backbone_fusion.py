@@ -188,7 +188,7 @@ def build_front_end(fields: Any) -> FrontEnd:
         front_end = FRONT_ENDS[name](getattr(transformers, name)(**fields))
         Field(1, MAX_WIDTH).check("feature_size", front_end.feature_size)
     except Exception as error:  # of damaged fields, that may be anything
-        raise ValueError(f"backbone_feature_extractor is no {name}: {error}") from error
+        raise ValueError(f"backbone_feature_extractor is not a {name}: {error}") from error
     return front_end
 
 

@@ -113,7 +113,7 @@ class FusionForAudioClassification(FusionPreTrainedModel):
         problems += [f"{name} is unknown" for name in sorted(info["unexpected_keys"])]
         if problems:
             raise ClassifierError(
-                f"The classifier that is stored is not one of {self.config.num_labels} labels on the layers "
+                f"The stored classifier does not have {self.config.num_labels} labels on the layers "
                 f"{list(self.backbone.config.fused_layers)} with classifier_norm={self.config.classifier_norm!r}: "
                 f"{'; '.join(problems)}. Load it with its own configuration; or pass ignore_mismatched_sizes=True to "
                 "replace it by a new one, which has to be trained."
@@ -201,7 +201,7 @@ class FusionForAudioClassification(FusionPreTrainedModel):
             )
         if num_labels == 1 and not is_multi_label:
             raise ValueError(
-                "There is one label only, which every clip has. Give the clips without it a label of their own, or set "
+                "There is only one label, which every clip has. Give the clips without it a label of their own, or set "
                 'problem_type="multi_label_classification".'
             )
         if not is_multi_label and labels.device.type == "cpu" and not is_traced() and labels.max() >= num_labels:

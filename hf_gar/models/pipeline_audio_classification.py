@@ -62,7 +62,7 @@ class FusionAudioClassificationPipeline(RecordingPipeline):
     ) -> Iterator[dict[str, Any]]:
         if not timestamps:
             if (window_s, hop_s) != (None, None):
-                raise ValueError("window_s and hop_s go with timestamps=True, which asks for the labels of windows.")
+                raise ValueError("window_s and hop_s need timestamps=True, which asks for the labels of windows.")
             yield from super().preprocess(inputs)
             return
         rate, minimum = self.feature_extractor.sampling_rate, self.feature_extractor.minimum_samples

@@ -73,7 +73,7 @@ def find_clusters(
         label: The column to compare the clusters with; by default "label", where there is one.
 
     Raises:
-        HfGarError: An option will not do.
+        HfGarError: An option has a value that cannot be used.
     """
     _check(index, method, clusters, min_size, label)
     column = label or (LABEL if LABEL in index.job.columns else None)
@@ -138,7 +138,7 @@ def _job_digest(job: FinishedJob) -> bytes:
 
 def _check(index: EmbeddingIndex, method: str, clusters: int | None, min_size: int | None, label: str | None) -> None:
     if method not in METHODS:
-        raise HfGarError(f"{method!r} is no method of clustering: choose one of {', '.join(METHODS)}.")
+        raise HfGarError(f"{method!r} is not a clustering method: choose one of {', '.join(METHODS)}.")
     if (method == "kmeans") != (clusters is not None):
         raise HfGarError("k-means needs the number of `clusters`, which HDBSCAN finds by itself (`method`).")
     if clusters is not None and not 2 <= clusters <= len(index):

@@ -22,12 +22,12 @@ def check_rejection(task: EmbeddedTask) -> None:
     """Raise a HfGarError where nothing can be rejected."""
     if task.targets.ndim == 2:
         raise HfGarError(
-            "Recordings have several labels, each with a score of its own, so that one of no label has low scores "
-            "throughout: leave `reject` out."
+            "Where recordings may have several labels, those of no label simply have low scores: leave `reject` out."
         )
     if UNKNOWN in task.classes:
         raise HfGarError(
-            f"A label is called {UNKNOWN!r}, as recordings that are rejected are. Rename it, or leave `reject` out."
+            f"A label is called {UNKNOWN!r}, which is what rejected recordings are called. Rename it, or leave "
+            "`reject` out."
         )
 
 

@@ -68,7 +68,8 @@ def train_classifier(
         embedding: How the recordings are embedded; everything else runs on the first of its devices.
 
     Raises:
-        HfGarError: The labels, splits or folds will not do, or the folder holds something; the message says what to do.
+        HfGarError: The labels, splits or folds cannot be used, or the folder holds something; the message says what to
+            do.
     """
     _require_libraries(fine_tuning is not None)
     repository, embedding, output = find_repository(model), embedding or EmbeddingOptions(), Path(output)

@@ -156,7 +156,7 @@ def test_optimize_takes_a_folder_of_ones_own(run_here):
     pytest.importorskip("onnxruntime")
     code, _, err = run_here("optimize", "cnn14-fusion-tiny", "--backend", "onnx", "--dtype", "int8")
     assert code == 1
-    assert "is no folder of yours, which networks could be put into: cp -r " in err
+    assert "is not a folder of yours. Copy it first: cp -r " in err
     code, _, err = run_here("optimize", FOLDER, "--backend", "onnx", "--dtype", "bfloat16")
     assert code == 1
     assert "There is no network for onnx in bfloat16; there are onnx in float32" in err

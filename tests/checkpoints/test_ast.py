@@ -160,8 +160,8 @@ def test_the_labels_come_along(stock, tmp_path):
         ({"0": "a", "1": "b", "2": "c"}, "has 3 labels, but its classifier has 2"),
         ({"0": "a", "2": "b"}, "has an id2label that does not number its labels from 0"),
         (["a", "b"], "has an id2label that does not number its labels from 0"),
-        ({"0": "a", "1": "a"}, "has labels that are no text, or occur twice"),
-        ({"0": "a", "1": ["b"]}, "has labels that are no text, or occur twice"),
+        ({"0": "a", "1": "a"}, "has labels that are not text, or that occur twice"),
+        ({"0": "a", "1": ["b"]}, "has labels that are not text, or that occur twice"),
     ],
 )
 def test_labels_that_are_not_the_classifiers(stock, tmp_path, id2label, message):

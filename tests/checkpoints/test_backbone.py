@@ -144,7 +144,7 @@ def test_other_networks_are_refused_by_name(copied, tmp_path):
     EncodecFeatureExtractor().save_pretrained(tmp_path / "encodec")
     with pytest.raises(HfGarError, match="of a 'encodec', which BackboneFusion does not take"):
         convert_backbone(tmp_path / "encodec")
-    with pytest.raises(HfGarError, match="is no folder"):
+    with pytest.raises(HfGarError, match="is not a folder"):
         convert_backbone(copied / WEIGHTS)
 
 

@@ -302,8 +302,8 @@ def test_mistakes_are_named(events_folder, detector, tmp_path, run_here):
         (["--model", embeds], "has no classifier, only embeddings. CNN14 and AST have one of AudioSet's labels"),
         (["--model", detector, "--label", "humm"], "The model has no label 'humm'. Did you mean 'hum'?"),
         (["--model", detector, "--timestamps", "--window-s", 0.1], "window_s=0.1 is shorter than the 0.31 s that"),
-        (["--model", detector, "--audacity"], "--audacity go with --timestamps"),
-        (["--model", detector, "--timestamps", "--top-k", 3], "--top-k goes without --timestamps"),
+        (["--model", detector, "--audacity"], "--audacity need --timestamps"),
+        (["--model", detector, "--timestamps", "--top-k", 3], "--top-k cannot be used with --timestamps"),
     ):
         code, _, errors = run_here("tag", events_folder, "--output", tmp_path / "out", *options)
         assert code == 1

@@ -190,7 +190,7 @@ def test_mistakes_are_named(rows, repository, model, extractor, tmp_path):
         AudioEmbedder(repository, backend="torch", dtype="int8")
     with pytest.raises(ValueError, match='on_error has to be "raise" or "record"'):
         AudioEmbedder(repository, on_error="ignore")
-    with pytest.raises(ValueError, match="device='banana' is none that PyTorch knows"):
+    with pytest.raises(ValueError, match="device='banana' is not known to PyTorch"):
         AudioEmbedder(repository, device="banana")
     with pytest.raises(ValueError, match="device='meta' is not on this machine, which has cpu"):
         AudioEmbedder(repository, device="meta")

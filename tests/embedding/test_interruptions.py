@@ -142,7 +142,7 @@ def test_two_runs_at_once_share_the_shards(table, repository, tmp_path):
     for process in both:
         _, errors = process.communicate()
         # One may end while the other is at its last shard.
-        assert process.returncode == 0 or "Left to another run, which works on them: shards" in errors, errors
+        assert process.returncode == 0 or "Another run is working on shards" in errors, errors
     embed_job([table], repository, tmp_path / "alone", num_shards=8)
     assert_same_job(output, tmp_path / "alone")
 
@@ -188,7 +188,7 @@ def test_a_job_is_stopped_cleanly(stop, devices, table, repository, tmp_path):
         process.send_signal(stop)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 128 + stop
-    assert "stopped; what is finished stays" in errors
+    assert "stopped: what is finished is kept" in errors
     assert "Traceback" not in errors
     assert 0 < len(read_status(tmp_path / "out").finished) < 40
     if devices == 1:

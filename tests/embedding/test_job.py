@@ -121,7 +121,7 @@ def test_a_relative_and_an_absolute_source_are_the_same_job(recordings, reposito
 
 
 def test_a_folder_that_holds_something_else_is_left_alone(recordings, repository, tmp_path):
-    with pytest.raises(HfGarError, match="holds something else than a job"):
+    with pytest.raises(HfGarError, match="holds something other than a job"):
         embed_job([recordings], repository, recordings)
 
 

@@ -170,7 +170,9 @@ def test_damaged_and_joined_tars(repository, tmp_path):
     (tmp_path / "damaged.tar").write_bytes(content)
     (tmp_path / "joined.tar").write_bytes(good.read_bytes() * 2)
     for name in ("damaged.tar", "joined.tar"):
-        with pytest.raises(HfGarError, match=rf"{name} is damaged after its byte \d+, or several tars joined"):
+        with pytest.raises(
+            HfGarError, match=rf"{name} is damaged after its byte \d+, or consists of several tars joined together"
+        ):
             embed_job([tmp_path / name], repository, tmp_path / f"{name}.out")
     (tmp_path / "text.tar").write_bytes(b"no tar" + bytes(2048))
     with pytest.raises(HfGarError, match=r"text\.tar cannot be read as WebDataset tar files"):

@@ -122,8 +122,8 @@ def test_from_the_command_line(tones, cnn14, tmp_path, run_here):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--without-labels", "--fold-column", "fold"], "--fold-column goes with labels"),
-        (["--without-labels", "--lr", "sweep"], "--lr goes with labels"),
+        (["--without-labels", "--fold-column", "fold"], "--fold-column needs labels"),
+        (["--without-labels", "--lr", "sweep"], "--lr needs labels"),
         (["--max-recordings", "5"], "--max-recordings goes with --without-labels"),
     ],
 )

@@ -124,7 +124,7 @@ def test_other_counts_are_taken_on_request():
 
 
 @pytest.mark.parametrize(
-    ("data", "message"), [("gone", "gone: there is no such file or folder"), ("clip0.wav", "is no table")]
+    ("data", "message"), [("gone", "gone: there is no such file or folder"), ("clip0.wav", "is neither a table")]
 )
 def test_what_cannot_be_opened(data, message, recordings, monkeypatch):
     monkeypatch.chdir(recordings)

@@ -25,7 +25,7 @@ def test_the_counts_are_the_papers_or_the_downloads():
 
 
 def test_unknown_names_and_values_are_told():
-    with pytest.raises(HfGarError, match="'esc10' is no task; there are esc50, us8k"):
+    with pytest.raises(HfGarError, match="'esc10' is not a task; there are esc50, us8k"):
         find_task("esc10")
     with pytest.raises(ValueError, match="metric has to be one of accuracy, mAP"):
         Task("own", "own", metric="f1")  # type: ignore[arg-type]

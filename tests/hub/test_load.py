@@ -110,7 +110,7 @@ def test_the_feature_extractor_of_another_model(sound, tmp_path):
     [
         ("[" * 100_000, "cannot be read: maximum recursion depth"),
         ('{"a":' * 100_000, "cannot be read: maximum recursion depth"),
-        ("[]", "is no configuration: it holds a list, expected an object"),
+        ("[]", "is not a configuration: it holds a list, expected an object"),
         ("{", "cannot be read: Expecting property name"),
         (None, "has no "),
     ],

@@ -338,9 +338,9 @@ def altered(publishable, tmp_path) -> Path:
 
 
 def test_a_folder_that_is_no_repository(tmp_path):
-    with pytest.raises(HfGarError, match="is no model repository"):
+    with pytest.raises(HfGarError, match="is not a model repository"):
         check_repository(tmp_path)
-    with pytest.raises(HfGarError, match="is no folder"):
+    with pytest.raises(HfGarError, match="is not a folder"):
         check_repository(tmp_path / "gone")
 
 

@@ -466,7 +466,7 @@ BASE = {"model_type": "wav2vec2", **LAYER}
         ({"backbone_config": {"hidden_size": 5}}, "has model_type=None"),
         ({"backbone_config": {**BASE, "auto_map": {"AutoModel": "a.B"}}}, "names code of its own"),
         ({"backbone_config": {**BASE, "num_hidden_layers": 10**7}}, "number of layers .* from 1 to 1024"),
-        ({"backbone_config": {**BASE, "conv_dim": [1]}}, "is no configuration of a wav2vec2"),
+        ({"backbone_config": {**BASE, "conv_dim": [1]}}, "is not a configuration of a wav2vec2"),
         ({"fusion_layers": [4]}, r"unknown layers \[4\]; valid layers are 0, 1, 2, 3"),
         ({"fusion_layers": []}, "fusion_layers is empty"),
         ({"depth": 4}, "depth has to be one of the layers 0, 1, 2, 3"),

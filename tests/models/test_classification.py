@@ -169,7 +169,7 @@ def build_inputs(model_type: str):
         ({}, torch.tensor([[1, 0, 0, 0]]), r"labels has the shape \(1, 4\), expected \(1,\) for problem_type='single_"),
         ({"problem_type": "multi_label_classification"}, torch.tensor([1]), r"shape \(1,\), expected \(1, 4\)"),
         ({}, torch.tensor([1.0]), r"shape \(1,\), expected \(1, 4\) for problem_type='multi_label"),
-        ({"labels": ["dog"]}, torch.tensor([0]), "There is one label only, which every clip has"),
+        ({"labels": ["dog"]}, torch.tensor([0]), "There is only one label, which every clip has"),
         ({}, torch.tensor([4]), "labels has the number 4, but the classifier has 4 labels, which are numbered from 0"),
     ],
 )
@@ -291,7 +291,7 @@ def test_depth_reaches_the_classifier(model_type):
     [
         (
             {"num_labels": 7},
-            r"not one of 7 labels on the layers \[.*classifier.bias has another shape than \(7,\); cl",
+            r"does not have 7 labels on the layers \[.*classifier.bias has another shape than \(7,\); cl",
         ),
         ({"classifier_norm": None}, r"classifier_norm=None: .*classifier_norm\.running_mean is unknown"),
     ],

@@ -117,7 +117,7 @@ def test_several_recordings_however_they_come(embed, tmp_path):
     ("recording", "message"),
     [
         ((16000, tone(1)), r'a pair, perhaps of a rate and samples.*"sampling_rate": rate, "array": samples'),
-        ([0.1, 0.2, 0.3], "a single number: a list is taken for several recordings.*NumPy array"),
+        ([0.1, 0.2, 0.3], "one of these is a single number.*NumPy array"),
         (np.zeros((4, 16000), np.float32), r"a batch of 4 clips or as many channels.*Pass clips as a list"),
         (torch.zeros(4, 16000), r"a batch of 4 clips or as many channels"),
         (io.BytesIO(b"RIFF"), "an open file"),

@@ -126,7 +126,7 @@ def test_what_cannot_be_answered(job, tmp_path):
         Answers(index).answer(tmp_path / "text.wav")
     with pytest.raises(HfGarError, match="no column 'lable'"):
         Answers(index, color="lable")
-    with pytest.raises(HfGarError, match=r"is no dataset on the Hub. Write hf://datasets/ORG/NAME"):
+    with pytest.raises(HfGarError, match=r"is not a dataset on the Hub. Write hf://datasets/ORG/NAME"):
         Answers(index, audio_root="hf://datasets/sounds")
 
 
@@ -294,10 +294,13 @@ def test_spaces_that_are_not_published(hub, tmp_path):
     for attempt, message in (
         (partial(push, model=None), "was embedded with cnn14, which was not on the Hub"),
         (partial(push, model="org/other"), "The weights of org/other are not those that org/embeddings"),
-        (partial(push, model="org/gone"), "org/gone is no repository on the Hub"),
-        (partial(push, audio_root="sounds"), r"'sounds' is no dataset on the Hub. Write hf://datasets/ORG/NAME"),
-        (partial(push, audio_root="hf://datasets/org/gone"), "org/gone is no repository on the Hub"),
-        (partial(push_space, "org/sounds", "org/space"), r"org/sounds is no job's dataset: it has no data/job\.json"),
+        (partial(push, model="org/gone"), "org/gone is not a repository on the Hub"),
+        (partial(push, audio_root="sounds"), r"'sounds' is not a dataset on the Hub. Write hf://datasets/ORG/NAME"),
+        (partial(push, audio_root="hf://datasets/org/gone"), "org/gone is not a repository on the Hub"),
+        (
+            partial(push_space, "org/sounds", "org/space"),
+            r"org/sounds is not the dataset of a job: it has no data/job\.json",
+        ),
         (
             partial(push_space, "org/embeddings", "org/game", model="org/model"),
             r"org/game is something else \(.*app.py",

@@ -105,7 +105,7 @@ def test_files_that_are_gone_are_compared_by_sound(real_job, run_here):
     code, output, errors = run_here("duplicates", real_job, "--threshold", 0.9)
     assert code == 0
     assert "5 of 10 recordings are in 2 groups of duplicates: 0 pairs of the same file, 4 near-duplicates" in output
-    assert "The files of 10 recordings are not here" in errors
+    assert "The files of 10 recordings were not found" in errors
 
 
 def test_wrong_options_of_duplicates(tmp_path):

@@ -317,7 +317,7 @@ def embeddings_with(value: float) -> np.ndarray:
         (embeddings_with(np.inf), {}, "not finite numbers"),
         (np.ones((4, 3)), {}, "All 4 embeddings are equal"),
         (clusters(2)[1], {"max_points": 1}, "at least 2 points, not 1"),
-        (clusters(2)[1], {"method": "pca"}, "'pca' is no method .* tsne, umap"),
+        (clusters(2)[1], {"method": "pca"}, "'pca' is not a method .* tsne, umap"),
     ],
 )
 def test_mistakes_are_named(embeddings, options, message, tmp_path):
@@ -347,6 +347,6 @@ def test_the_command(job, tmp_path, capsys):
     assert main(["map", str(job), "--color", "label", "--output", str(output), "--max-points", "20"]) == 0
     out, err = capsys.readouterr()
     assert out == f"20 of 60 recordings drawn in {output}.png and {output}.html.\n"
-    assert "20 recordings are no files here" in err
+    assert "20 recordings were not found" in err
     assert main(["map", str(job), "--color", "gone"]) == 1
     assert "hf-gar: " in capsys.readouterr().err

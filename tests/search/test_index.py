@@ -218,7 +218,7 @@ def test_an_index_of_another_job_is_refused(tmp_path):
         EmbeddingIndex.build(one, output=tmp_path / "index", dimensions=8)
     (tmp_path / "something").mkdir()
     (tmp_path / "something" / "letter.txt").write_text("dear")
-    with pytest.raises(HfGarError, match=r"something else than an index \(letter.txt\)"):
+    with pytest.raises(HfGarError, match=r"something other than an index \(letter.txt\)"):
         EmbeddingIndex.build(one, output=tmp_path / "something")
 
 
@@ -347,7 +347,7 @@ def test_what_is_no_filter(where, message, tmp_path):
     secret = tmp_path / "secret.csv"
     secret.write_text("a\n1\n")
     index = EmbeddingIndex.build(write(tmp_path / "job", embeddings(20)))
-    with pytest.raises(HfGarError, match=r"is no filter \(`where`\)") as raised:
+    with pytest.raises(HfGarError, match=r"is not a filter \(`where`\)") as raised:
         index.search_rows([0], where=where.replace("SECRET", str(secret)))
     assert message in str(raised.value)
     assert "the columns are file_name, label" in str(raised.value)
@@ -377,7 +377,7 @@ def test_killed_while_indexing(tmp_path):
         process.kill()
         assert process.wait() == -signal.SIGKILL, (tmp_path / "errors").read_text()
         assert not (index / "index.json").exists()
-        with pytest.raises(HfGarError, match="is no index"):
+        with pytest.raises(HfGarError, match="is not an index"):
             EmbeddingIndex.open(folder)
     begun = {path: path.stat().st_ino for path in index.glob("vectors-*")}
     found = EmbeddingIndex.build(folder)

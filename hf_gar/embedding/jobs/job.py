@@ -113,7 +113,7 @@ def claim_job(
     """
     is_new = not (output / JOB_FILE).exists()
     if is_new and output.exists() and (not output.is_dir() or any(map(_is_foreign, output.iterdir()))):
-        raise HfGarError(f"{output} holds something else than a job. Choose another `output`.")
+        raise HfGarError(f"{output} holds something other than a job. Choose another `output`.")
     if not is_new and num_shards is None:
         num_shards = read_description(output)["num_shards"]
     description = _describe(source, function, _choose_shards(source, num_shards))
@@ -136,9 +136,7 @@ def _choose_shards(source: Source, num_shards: int | None) -> int:
     if rows is None:
         shards = source.dataset.num_shards
         if num_shards is not None and num_shards > shards:
-            raise HfGarError(
-                f"A streamed source is cut at its files, of which it has {shards}: `num_shards` can be at most that."
-            )
+            raise HfGarError(f"A streamed source is divided by its files: `num_shards` can be at most {shards}.")
         return num_shards or shards
     if num_shards is None:
         num_shards = min(-(-rows // RECORDINGS_IN_SHARD), MAX_SHARDS)

@@ -95,7 +95,7 @@ def fetch_job(repo_id: str, files: str = "*") -> Path:
     folder = fetch_from_hub(repo_id, [f"{FOLDER}/{files}"], repo_type="dataset") / FOLDER
     if not (folder / JOB_FILE).exists():
         raise HfGarError(
-            f"{repo_id} is no job's dataset: it has no {FOLDER}/{JOB_FILE}. Make it with `hf-gar push-dataset`."
+            f"{repo_id} is not the dataset of a job: it has no {FOLDER}/{JOB_FILE}. Make it with `hf-gar push-dataset`."
         )
     return folder
 

@@ -75,7 +75,7 @@ def split_hub_address(address: str) -> tuple[str, str]:
     organisation, name, folder = [*address.removeprefix(HUB_DATASETS).split("/", 2), "", ""][:3]
     repo_id = f"{organisation}/{name}"
     if not address.startswith(HUB_DATASETS) or not REPOSITORY_NAME.fullmatch(repo_id):
-        raise HfGarError(f"{address!r} is no dataset on the Hub. Write {HUB_DATASETS}ORG/NAME (`audio_root`).")
+        raise HfGarError(f"{address!r} is not a dataset on the Hub. Write {HUB_DATASETS}ORG/NAME (`audio_root`).")
     return repo_id, folder
 
 

@@ -67,12 +67,12 @@ def run_job(source: Source, function: MapFunction, output: str | Path, options: 
         How far the job is, or that shard of it.
 
     Raises:
-        HfGarError: The source, the model or the folder will not do; the message says why.
+        HfGarError: The source, the model or the folder cannot be used; the message says why.
     """
     output, options = Path(output), options or JobOptions()
     if function.repository is None:
         raise ValueError(
-            "A job needs a model repository, which it is resumed with: save the model, and pass its folder."
+            "A job is resumed with its model, so it needs a repository: save the model, and pass its folder."
         )
     has_begun = (output / JOB_FILE).exists()
     function.require_new_columns(source.dataset.column_names)

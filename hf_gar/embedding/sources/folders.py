@@ -24,7 +24,7 @@ def open_folder(folder: Path) -> datasets.Dataset:
     """Every recording below a folder, with the columns of its metadata file, in the order of that file.
 
     Raises:
-        HfGarError: It holds no recordings, a folder in it cannot be read, or its metadata file will not do.
+        HfGarError: It holds no recordings, a folder in it cannot be read, or its metadata file cannot be used.
     """
     table = pa.table({FILE_NAME: pa.array(_list_recordings(folder), pa.string())})
     metadata = next((folder / name for name in METADATA_FILES if (folder / name).exists()), None)
@@ -49,7 +49,7 @@ def open_audiofolder(folder: Path, split: str | None) -> datasets.Dataset:
         HfGarError: As of `open_folder`, or it has no such split.
     """
     if not folder.is_dir():
-        raise HfGarError(f"{folder} is no folder, which `audiofolder` is for. Check the path.")
+        raise HfGarError(f"{folder} is not a folder, which `audiofolder` is for. Check the path.")
     tables = [table for name in METADATA_FILES for table in sorted(folder.glob(f"*/{name}"))]
     dataset = _open_split_tables(folder, tables) if tables else _open_labelled(folder)
     if split is None:

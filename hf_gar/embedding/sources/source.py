@@ -258,7 +258,7 @@ def _open_files(names: Sequence[str]) -> datasets.Dataset:
     other = next((name for name in names if _is_no_recording(Path(name))), None)
     if other is not None:
         raise HfGarError(
-            f"{other} is given beside other sources, which only audio files can be, and tars beside tars. Embed a "
+            f"{other} is given beside other sources, but only audio files can be combined, and tars with tars. Embed a "
             "folder, a table or a dataset by itself."
         )
     table = pa.table({FILE_NAME: pa.array(map(escape, names), pa.string())})

@@ -75,7 +75,7 @@ def refuse_duplicates(table: pa.Table, name: str) -> None:
     counts = pc.value_counts(table[FILE_NAME].drop_null())
     twice = counts.filter(pc.greater(counts.field("counts"), 1)).field("values")
     if len(twice):
-        raise HfGarError(f"{name} names {len(twice)} recordings twice, as {twice[0]}. Remove the second.")
+        raise HfGarError(f"{name} names {len(twice)} recordings twice, such as {twice[0]}. Remove the second.")
 
 
 def with_audio_column(table: pa.Table, path_column: str, folder: Path) -> datasets.Dataset:

@@ -166,7 +166,8 @@ def _read_members(path: Path | str) -> Iterator[tuple[tarfile.TarInfo, tarfile.T
         while content := file.read(1 << 20):
             if any(content):
                 raise tarfile.ReadError(
-                    f"{path} is damaged after its byte {tar.offset}, or several tars joined. Fetch or write it again."
+                    f"{path} is damaged after its byte {tar.offset}, or consists of several tars joined together. "
+                    "Fetch or write it again."
                 )
 
 

@@ -31,7 +31,7 @@ def build_app(job: str | Path, *, index: str | Path | None = None, **options: An
         Gradio's `Blocks`.
 
     Raises:
-        HfGarError: The job, the index or the model will not do, there is no such column, or a library is missing.
+        HfGarError: The job, the index or the model cannot be used, there is no such column, or a library is missing.
     """
     gradio = import_library("gradio", "hf_gar[app]")
     answers = Answers(_open_index(job, index), **options)

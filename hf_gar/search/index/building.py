@@ -174,13 +174,13 @@ def _slices(job: FinishedJob, layers: Sequence[int]) -> tuple[tuple[int, int], .
 
 
 def _require_own_folder(folder: Path) -> None:
-    """Raise a HfGarError where a folder holds something else than an index, or what is left of one."""
+    """Raise a HfGarError where a folder holds something other than an index, or what is left of one."""
     own = (DESCRIPTION_FILE, LOCK.lstrip("."), *PREFIXES)
     if folder.exists() and not folder.is_dir():
         raise HfGarError(f"{folder} is a file. Choose another `output`.")
     foreign = [path.name for path in folder.glob("*") if not path.name.lstrip(".").startswith(own)]
     if foreign and not (folder / DESCRIPTION_FILE).exists():
-        raise HfGarError(f"{folder} holds something else than an index ({foreign[0]}). Choose another `output`.")
+        raise HfGarError(f"{folder} holds something other than an index ({foreign[0]}). Choose another `output`.")
 
 
 def _require_same_choice(folder: Path, before: IndexDescription, now: IndexDescription, job: FinishedJob) -> None:

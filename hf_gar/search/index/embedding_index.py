@@ -101,7 +101,7 @@ class EmbeddingIndex:
         folder = Path(job) / INDEX_FOLDER if index is None else Path(index)
         description = read_index_description(folder)
         if description is None:
-            raise HfGarError(f"{folder} is no index. Run `hf-gar index` first.")
+            raise HfGarError(f"{folder} is not an index. Run `hf-gar index` first.")
         require_same(folder, description, opened)
         if description.shards != identify_shards(opened):
             raise HfGarError(
@@ -148,7 +148,7 @@ class EmbeddingIndex:
 
         Raises:
             AudioError: A query cannot be read.
-            HfGarError: A query is silent, k is larger than the job, the filter will not do, or the model has changed.
+            HfGarError: A query is silent, k is larger than the job, the filter is wrong, or the model has changed.
         """
         require_queries(queries)
         self._check_k(k, len(self))  # before the model is loaded

@@ -45,7 +45,7 @@ def filter_rows(job: FinishedJob, where: str) -> np.ndarray:
     except duckdb.Error as error:
         reason = str(error).split("\n\n")[0]
         raise HfGarError(
-            f"{where!r} is no filter (`where`): {reason}\nA filter is an SQL expression such as label = 'dog' and "
+            f"{where!r} is not a filter (`where`): {reason}\nA filter is an SQL expression such as label = 'dog' and "
             f"duration_s > 2; the columns are {', '.join(job.columns)}."
         ) from error
     return kept

@@ -193,7 +193,7 @@ def _umap(start: np.ndarray, seed: int) -> Any:
 def _check_method(method: str) -> None:
     """Raise a HfGarError, before the minutes of work, where there is no such method or a library is missing."""
     if method not in METHODS:
-        raise HfGarError(f"{method!r} is no method of drawing a map: choose one of {', '.join(METHODS)}.")
+        raise HfGarError(f"{method!r} is not a method of drawing a map: choose one of {', '.join(METHODS)}.")
     for library in (*LIBRARIES, *(["umap"] if method == "umap" else [])):
         _import(library)
 
