@@ -194,6 +194,18 @@ def test_a_job_is_pinned_to_its_network(run_here, backend, optimized_box, tmp_pa
     assert "Make one: hf-gar optimize" in err
 
 
+@pytest.mark.slow
+def test_a_job_on_ray(run_here, backend, optimized_box, tmp_path):
+    pytest.importorskip("ray")
+    job = tmp_path / "job"
+    arguments = ("--output", job, "--engine", "ray", "--ray-workers", "1", "--backend", backend, "--dtype", "float32")
+    assert run_here("embed", RECORDINGS, "--model", optimized_box, *arguments)[0] == 0
+    results = read_job(job)
+    assert results.description["backend"] == backend
+    exact = AudioEmbedder(FOLDER, dtype="float32").embed([str(RECORDINGS / name) for name in results.rows["file_name"]])
+    assert relative_error(results.embeddings, np.stack([each.clip for each in exact])) < TOLERANCE
+
+
 def test_evaluate_and_tag(run_here, backend, optimized_ast, optimized_box, tones, tmp_path):
     arguments = ("--backend", backend, "--output", tmp_path / "job")
     assert run_here("tag", tones, "--model", optimized_ast, *arguments)[0] == 0
