@@ -1,6 +1,6 @@
 """Measure what a machine takes for what: every figure is of this machine and this run.
 
-    python scripts/benchmark.py networks REPOSITORY ... [--recordings FOLDER] [--jobs int8]
+    python scripts/benchmark.py networks REPOSITORY ... [--recordings FOLDER] [--jobs "openvino int8"]
     python scripts/benchmark.py long REPOSITORY ... --recordings FOLDER
     python scripts/benchmark.py rows
     python scripts/benchmark.py ray REPOSITORY
@@ -47,7 +47,11 @@ def main() -> None:
     networks.add_argument("--repetitions", type=int, default=5)
     networks.add_argument("--batch-size", type=int, default=16, help="the most clips at a time (default: 16)")
     networks.add_argument(
-        "--jobs", nargs="+", default=[], metavar="DTYPE", help="measure recordings to Parquet in these dtypes as well"
+        "--jobs",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help='measure the start, and recordings to Parquet, with these as well, as in "openvino int8"',
     )
     networks.add_argument("--output", type=Path, default=Path("benchmark"), metavar="DIR")
     networks.set_defaults(run=benchmark_networks)

@@ -1,7 +1,7 @@
 """A network in OpenVINO."""
 
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,12 @@ PRECISIONS = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}
 PIECE_STEPS = 512
 
 
+@cache
+def shared_core() -> Any:
+    """OpenVINO itself, which stays for as long as the process: where it went with a network, its threads did not."""
+    return openvino.Core()
+
+
 class OpenVinoNetwork(ExportedNetwork):
     """A network in OpenVINO, on the processor.
 
@@ -35,10 +41,10 @@ class OpenVinoNetwork(ExportedNetwork):
     """
 
     def _load(self, path: Path, dtype: str, threads: int) -> None:
-        self.core, self.threads = openvino.Core(), threads
+        self.threads = threads
         self.precision = PRECISIONS[dtype]
         try:
-            self.network = self.core.read_model(path)
+            self.network = shared_core().read_model(path)
             if not self.has_fixed_length:
                 remove_masking(self.network)
         except RuntimeError as error:
@@ -61,7 +67,7 @@ class OpenVinoNetwork(ExportedNetwork):
             "INFERENCE_NUM_THREADS": self.threads,
             "INFERENCE_PRECISION_HINT": self.precision,
         }
-        return self.core.compile_model(self.network, "CPU", settings)
+        return shared_core().compile_model(self.network, "CPU", settings)
 
     def _embed(self, features: np.ndarray, lengths: np.ndarray) -> Mapping[str, np.ndarray]:
         batch, time, _ = features.shape

@@ -51,6 +51,8 @@ def _openvino(features: np.ndarray, weights: np.ndarray) -> dict[str, Callable[[
     import openvino
     from openvino import opset13 as ops
 
+    from hf_gar.backends.openvino_network import shared_core
+
     runs = {}
     for dtype, precision in (("float32", "f32"), ("bfloat16", "bf16"), ("int8", "f32")):
         x = result = ops.parameter(features.shape, np.float32)
@@ -61,7 +63,7 @@ def _openvino(features: np.ndarray, weights: np.ndarray) -> dict[str, Callable[[
                 kernel = ops.fake_quantize(kernel, *map(np.float32, (-0.1, 0.1, -0.1, 0.1)), levels=255)
             result = ops.relu(ops.convolution(result, kernel, [1, 1], [1, 1], [1, 1], [1, 1]))
         settings = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": torch.get_num_threads()}
-        compiled = openvino.Core().compile_model(openvino.Model([result], [x]), "CPU", settings)
+        compiled = shared_core().compile_model(openvino.Model([result], [x]), "CPU", settings)
         request = compiled.create_infer_request()
         request.set_input_tensor(openvino.Tensor(features))
         runs[f"openvino {dtype}"] = request.infer
