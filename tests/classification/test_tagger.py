@@ -201,7 +201,7 @@ def test_a_head_of_another_size_than_the_labels(rows, tmp_path):
     labels = [*LABELS, "fifth"]
     config |= {"id2label": dict(enumerate(labels)), "label2id": {label: index for index, label in enumerate(labels)}}
     (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(HfGarError, match=r"is not one of 5 labels.*classifier\.weight has another shape"):
+    with pytest.raises(HfGarError, match=r"does not have 5 labels.*classifier\.weight has another shape"):
         tag_job(rows, folder, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

@@ -126,7 +126,7 @@ def test_the_command_takes_results_of_this_repository_only(tmp_path, capsys):
     assert "| esc50 (own data) |" in (folder / "README.md").read_text()
     (evaluation / "results.json").write_text(json.dumps({**results, "probe": "logistic"}))
     assert main(["card", str(folder), "--results", str(evaluation)]) == 1
-    assert "no linear evaluation" in capsys.readouterr().err
+    assert "not a linear evaluation" in capsys.readouterr().err
     assert main(["card", str(folder), "--results", str(tmp_path)]) == 1
     assert "holds no evaluation" in capsys.readouterr().err
 

@@ -223,7 +223,7 @@ def test_private_branch_and_pull_request(hub, publishable, tmp_path, in_this_pro
 def test_something_else_there_is_not_overwritten_unless_told(hub, publishable, in_this_process):
     HfApi().create_repo("org/small")
     HfApi().upload_file(repo_id="org/small", path_or_fileobj=b'{"model_type": "bert"}', path_in_repo="config.json")
-    with pytest.raises(HfGarError, match="is no repository of a cnn14-fusion: it holds a model of the type 'bert'"):
+    with pytest.raises(HfGarError, match="is not a repository of a cnn14-fusion: it holds a model of the type 'bert'"):
         push_repository(publishable, "org/small")
     assert list(hub.files("org/small")) == ["config.json"]
     push_repository(publishable, "org/small", overwrite=True)
@@ -282,7 +282,7 @@ def test_no_token_no_network_no_name(publishable, in_this_process, monkeypatch, 
     ("kind", "fault", "message"),
     [
         ("fail", {"status": 401, "path": ""}, "token was rejected"),
-        ("fail", {"status": 404, "path": "", "code": "RepoNotFound"}, "no repository on the Hub that you can read"),
+        ("fail", {"status": 404, "path": "", "code": "RepoNotFound"}, "not a repository on the Hub that you can read"),
         ("fail", {"status": 429, "path": WEIGHTS, "method": "GET"}, "too many requests"),
         ("fail", {"status": 500, "path": WEIGHTS, "method": "GET"}, r"\(500\)"),
         ("cut", {"path": WEIGHTS, "after_bytes": 5000, "method": "GET"}, "run the command again"),

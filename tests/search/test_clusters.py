@@ -96,7 +96,7 @@ def test_clusters_of_a_job_that_has_changed(of_each, job, run_here):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"method": "spectral"}, "no method of clustering: choose one of hdbscan, kmeans"),
+        ({"method": "spectral"}, "not a clustering method: choose one of hdbscan, kmeans"),
         ({"method": "kmeans"}, "needs the number of `clusters`"),
         ({"clusters": 3}, "which HDBSCAN finds by itself"),
         ({"method": "kmeans", "clusters": 161}, "160 recordings make 2 to 160"),
