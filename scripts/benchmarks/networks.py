@@ -35,17 +35,21 @@ from hf_gar.pictures import new_picture
 JOBS_S = (5, 20)
 # So many clips tell how fast decoding is, and the network.
 DECODED, EMBEDDED = 512, 64
+# The peak of a process's memory is read where it is its own: `getrusage` counts that of the process that started it.
 AT_FIRST = """
-import resource, sys, time
+import re, sys, time
+from pathlib import Path
+def peak():
+    return 1024 * int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
 began = time.perf_counter()
 from hf_gar import AudioEmbedder
 import torch, datasets, transformers
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak()
 embedder = AudioEmbedder(sys.argv[1], backend=sys.argv[2], dtype=sys.argv[3])
 embedder.load_model()
-loaded = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+loaded = peak()
 embedder.embed([sys.argv[4]])
-print(time.perf_counter() - began, (loaded - before) * 1024)
+print(time.perf_counter() - began, loaded - before)
 """
 
 
@@ -196,7 +200,10 @@ def measure_job(repository: Repository, choice: BackendChoice, recordings: Path)
         f"second; the last is {speeds['recordings to Parquet'] / speeds['network']:.0%} of the network alone, and "
         f"{speeds['recordings to Parquet'] / both:.0%} of what both take, one after the other"
     )
-    return [{"model": repository.name, "name": name, "kind": kind, "median": speed} for kind, speed in speeds.items()]
+    return [
+        {"model": repository.name, "name": name, "kind": f"job, {kind}", "median": speed}
+        for kind, speed in speeds.items()
+    ]
 
 
 def length_of_clips(repository: Repository, waveform: np.ndarray) -> dict[str, int]:
