@@ -38,7 +38,7 @@ def new_picture(path: Path, width: float, height: float, **options) -> Iterator[
     import matplotlib
     from matplotlib.figure import Figure
 
-    # Text is no formula, whatever the user's own settings are.
+    # Text is not a formula, whatever the user's own settings are.
     plain_text = matplotlib.rc_context({"text.parse_math": False, "text.usetex": False})
     with plain_text, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # told below, once

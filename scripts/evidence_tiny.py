@@ -251,7 +251,7 @@ def table(results: dict) -> str:
     lines = [f"Weights {results['model_sha256'][:12]}. Linear accuracy in %, with its 95 % interval.", ""]
     lines += _table(results["linear"], list(TITLES))
     chosen = ", ".join(f"{layers} for {TITLES[name]}" for name, layers in results["chosen"].items())
-    lines += ["", f"Validation, as of `hf-gar probe`, chooses {chosen}.", ""]
+    lines += ["", f"Validation, as in `hf-gar probe`, chooses {chosen}.", ""]
     simpler = ", ".join(f"{TITLES[name]}: {', '.join(rows) or 'none'}" for name, rows in as_good(results).items())
     lines += [f"At least as good as {results['default']}, by their means: {simpler}.", ""]
     lines += [

@@ -80,7 +80,7 @@ def quantize_openvino(float_path: Path, path: Path, calibration: Sequence[Inputs
     Args:
         float_path: The network in float32, in ONNX.
         path: The file to write.
-        calibration: As of `quantize_onnx`.
+        calibration: As in `quantize_onnx`.
     """
     import openvino
 

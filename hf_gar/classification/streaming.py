@@ -38,7 +38,7 @@ class StreamingTagger:
     ```
 
     Args:
-        model: As of `AudioTagger`, and so are `feature_extractor`, `labels`, `top_k`, `threshold`, `revision`,
+        model: As in `AudioTagger`, and so are `feature_extractor`, `labels`, `top_k`, `threshold`, `revision`,
             `device`, `dtype` and `model_kwargs`.
         sampling_rate: Of the blocks, in Hz; by default the model's.
         window_s: The length of a window, in seconds; 2 by default. That is how late a sound may be labelled.
@@ -91,7 +91,7 @@ class StreamingTagger:
             block: (samples,) or (channels, samples), of any length, floats in [-1, 1].
 
         Raises:
-            AudioError: It is no such block, or has samples that are not finite or far outside [-1, 1].
+            AudioError: It is not such a block, or has samples that are not finite or far outside [-1, 1].
         """
         return self._tag(self._cutter.add(self._blocks.read(block)))
 

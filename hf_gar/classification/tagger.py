@@ -84,9 +84,9 @@ class AudioTagger(MapFunction):
     Args:
         model: A model repository with a classifier (a folder, a name on the Hub, or what `find_repository` found; by
             default the small network that comes with this package), or a classifier.
-        feature_extractor: As of `AudioEmbedder`, and so are `revision`, `device`, `backend`, `dtype`, `model_kwargs`,
+        feature_extractor: As in `AudioEmbedder`, and so are `revision`, `device`, `backend`, `dtype`, `model_kwargs`,
             `feature_extractor_kwargs`, `audio_column`, `on_error`, `batch_size` and `workers`.
-        labels: Give these of the model's labels alone; by default all.
+        labels: Give only these of the model's labels; by default all.
         top_k: How many labels to give at most; by default 5, or all of `labels`.
         threshold: Give only labels, or events, with this score or more; by default all labels, and events from 0.5.
         timestamps: Say when, in events.
@@ -97,7 +97,7 @@ class AudioTagger(MapFunction):
 
     Raises:
         HfGarError: The repository has no classifier, or its classifier has no such label.
-        ValueError: An option is not of these, or goes with others.
+        ValueError: An option has an unknown value, or does not go with the others.
     """
 
     task = "tag"
@@ -213,7 +213,7 @@ class AudioTagger(MapFunction):
             return Tags([each for each in best if each["score"] >= self.threshold], duration_s)
         clips = sorted(clips, key=lambda clip: clip.start)
         spans = np.array([(clip.start, clip.stop) for clip in clips]) / self.feature_extractor.sampling_rate
-        # What is unknown is no event, whatever the threshold is.
+        # What is unknown is not an event, whatever the threshold is.
         scores = torch.stack([torch.full_like(clip.scores, -1) if clip.unknown else clip.scores for clip in clips])
         return Events(find_events(scores.numpy(), spans, self.labels, self.threshold), duration_s)
 

@@ -27,7 +27,7 @@ def tag_dataset(
 
     Args:
         dataset: Its recordings may be an `Audio` column, paths, bytes or waveforms.
-        model: As of `AudioTagger`.
+        model: As in `AudioTagger`.
         feature_extractor: Where `model` is a classifier: its feature extractor.
         map_batch_size: How many rows are read, tagged and written at a time: the `batch_size` of `datasets.map`.
         audio_column: The column with the recordings; by default the first `Audio` column, or "audio".

@@ -115,7 +115,9 @@ def read_samples(stream: BufferedReader, rate: int | None, channels: int) -> tup
         try:
             header = wave.open(stream, "rb")  # noqa: SIM115 - it is standard input
         except (wave.Error, EOFError) as error:
-            raise ValueError(f"Standard input is no WAV of 16-bit samples: {error}. Use arecord -f S16_LE.") from error
+            raise ValueError(
+                f"Standard input is not a WAV file of 16-bit samples: {error}. Use arecord -f S16_LE."
+            ) from error
         if header.getsampwidth() != 2:
             raise ValueError(
                 f"Standard input has samples of {8 * header.getsampwidth()} bits, expected 16. Use arecord -f S16_LE."

@@ -25,7 +25,7 @@ def embed_dataset(
 
     Args:
         dataset: Its recordings may be an `Audio` column, paths, bytes or waveforms.
-        model: As of `AudioEmbedder`.
+        model: As in `AudioEmbedder`.
         feature_extractor: Where `model` is a model: its feature extractor.
         map_batch_size: How many rows are read, embedded and written at a time: the `batch_size` of `datasets.map`.
         audio_column: The column with the recordings; by default the first `Audio` column, or "audio".

@@ -54,9 +54,9 @@ class AudioEmbedder(MapFunction):
         device: As in PyTorch; by default a GPU where there is one.
         backend: What runs a repository's model: "torch", "onnx" or "openvino". "auto", the default, is the fastest that
             is installed and that `optimize_repository` has shown to be as good as float32; else PyTorch.
-        dtype: Of a repository's model: "float32", "bfloat16", "float16" or "int8"; "auto", the default, is the
-            backend's, and of PyTorch bfloat16 where the device computes it natively, else float32. The embeddings are
-            always float32.
+        dtype: Precision of a repository's model: "float32", "bfloat16", "float16" or "int8"; "auto", the default, is
+            that of the network that `backend` chooses: with PyTorch bfloat16 where the device computes it natively,
+            else float32. The embeddings are always float32.
         model_kwargs: Fields of the model's configuration to replace, such as {"fusion_layers": [2, 5]}.
         feature_extractor_kwargs: Fields of the repository's feature extractor to replace, such as AST's {"mean": -4.3,
             "std": 4.6}.
@@ -65,8 +65,7 @@ class AudioEmbedder(MapFunction):
             reason in the column "error" and leave the embedding empty.
         with_frames: Add the columns "frame_embeddings", (frame, D), and "frame_times", (frame,) in seconds, as well.
         crop: Bring every recording to one length first.
-        batch_size: The most chunks that pass through the model at a time; by default as many as its memory is meant
-            for.
+        batch_size: The most chunks in a batch; by default as many as fit into the memory that a batch may take.
         workers: Processes that decode recordings while the model works, or a pool of them; by default this one does.
     """
 

@@ -49,15 +49,14 @@ class MapFunction(ABC):
         feature_extractor: Where `model` is a model: its feature extractor, which takes over the model's `max_length`.
         revision: A branch, tag or commit, for a name on the Hub.
         device: As in PyTorch; by default a GPU where there is one.
-        backend: What runs a repository's model: "torch", "onnx", "openvino" or "auto", as of `choose_backend`.
-        dtype: Of a repository's model: "float32", "bfloat16", "float16", "int8" or "auto", likewise.
+        backend: What runs a repository's model: "torch", "onnx", "openvino" or "auto", as in `choose_backend`.
+        dtype: Precision of a repository's model: "float32", "bfloat16", "float16", "int8" or "auto", likewise.
         model_kwargs: Fields of the model's configuration to replace.
         feature_extractor_kwargs: Fields of the repository's feature extractor to replace.
         audio_column: The column with the recordings, decoded or not.
         on_error: What to do with a recording that cannot be read: "raise" an error that names it, or "record" the
             reason in the column "error" and leave the other columns empty.
-        batch_size: The most chunks that pass through the model at a time; by default as many as its memory is meant
-            for.
+        batch_size: The most chunks in a batch; by default as many as fit into the memory that a batch may take.
         workers: Processes that decode recordings while the model works, or a pool of them; by default this one does.
     """
 
@@ -210,7 +209,7 @@ class MapFunction(ABC):
             sources: Recordings of any length, each anything that `load_audio` takes.
             rank: The process, where there are several.
             splits: Of the recordings, for a `crop`.
-            on_loaded: As of a call.
+            on_loaded: As in a call.
 
         Raises:
             AudioError: A recording cannot be read (with `on_error="raise"`).
@@ -265,7 +264,7 @@ class MapFunction(ABC):
         """What runs a repository's model, and in which precision; `rank` is the process, where there are several.
 
         Raises:
-            HfGarError, ValueError: As of `hf_gar.backends.choice.choose_backend`.
+            HfGarError, ValueError: As in `hf_gar.backends.choice.choose_backend`.
         """
         assert self.repository is not None
         device = self._choose_device(rank)

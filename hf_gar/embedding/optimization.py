@@ -51,7 +51,7 @@ def optimize_repository(
         config: Fields of the model's configuration to replace, such as `fusion_layers`.
 
     Raises:
-        HfGarError: The repository is none, or not in a folder of your own; the recordings are too few; or the network
+        HfGarError: It is not a repository, or not in a folder of your own; the recordings are too few; or the network
             cannot be made, or is not close enough.
         ValueError: There is no such backend or dtype, or a field of the configuration is wrong.
     """

@@ -36,7 +36,7 @@ class BlockReader:
         """The samples (samples,) that a block (samples,) or (channels, samples) completes.
 
         Raises:
-            AudioError: It is no such block, or has samples that are not finite or far outside [-1, 1].
+            AudioError: It is not such a block, or has samples that are not finite or far outside [-1, 1].
         """
         samples = mix_to_mono(block, NAME)
         if len(samples):
@@ -71,7 +71,7 @@ class StreamingEmbedder:
     ```
 
     Args:
-        model: As of `AudioEmbedder`, and so are `feature_extractor`, `revision`, `device`, `dtype` and `model_kwargs`.
+        model: As in `AudioEmbedder`, and so are `feature_extractor`, `revision`, `device`, `dtype` and `model_kwargs`.
         sampling_rate: Of the blocks, in Hz; by default the model's.
     """
 
@@ -117,7 +117,7 @@ class StreamingEmbedder:
             block: (samples,) or (channels, samples), of any length, floats in [-1, 1].
 
         Raises:
-            AudioError: It is no such block, or has samples that are not finite or far outside [-1, 1].
+            AudioError: It is not such a block, or has samples that are not finite or far outside [-1, 1].
         """
         self._cutter.add(self._blocks.read(block))
         unit, longest = self.feature_extractor.stream_frames, self.feature_extractor.chunk_frames

@@ -33,9 +33,9 @@ class EmbeddingOptions:
 
     Args:
         devices: As in PyTorch, one process each; by default every GPU, or the processor.
-        backend: As of `AudioEmbedder`.
-        dtype: As of `AudioEmbedder`.
-        batch_size: As of `AudioEmbedder`.
+        backend: As in `AudioEmbedder`.
+        dtype: As in `AudioEmbedder`.
+        batch_size: As in `AudioEmbedder`.
         allow_failures: Continue without recordings that cannot be embedded.
     """
 
@@ -63,7 +63,7 @@ def embed_task(
     Args:
         data: The task with its recordings.
         repository: The model's.
-        job_folder: As of `hf-gar embed`.
+        job_folder: As in `hf-gar embed`.
         model_kwargs: Fields of the model's configuration to replace.
         options: How its recordings are embedded.
 

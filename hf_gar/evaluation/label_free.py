@@ -68,7 +68,7 @@ def embed_halves(
     Args:
         source: The recordings; of more than `max_recordings`, so many are chosen at random, always the same.
         embedder: Its `crop` is a `Halves`.
-        job_folder: As of `hf-gar embed`.
+        job_folder: As in `hf-gar embed`.
         max_recordings: The most recordings that are taken.
         options: How they are embedded.
 

@@ -75,7 +75,7 @@ def search_layers(
     Args:
         task: The embeddings that fuse all layers.
         slices: Which of their dimensions are each layer's.
-        learning_rates: As of `evaluate_embeddings`.
+        learning_rates: As in `evaluate_embeddings`.
         pairs: "all" evaluates every pair, "none" continues from the best layer.
         seeds: The first is for the search, all are for the best choice.
         device: As in PyTorch.

@@ -134,12 +134,12 @@ def run_label_free_ranking(
     """Rank the layers to fuse by recordings without labels, and write embeddings and results into a folder.
 
     Args:
-        model: As of `run_evaluation`; all layers that the repository holds are ranked.
+        model: As in `run_evaluation`; all layers that the repository holds are ranked.
         source: The recordings.
         output: The folder; its "embeddings" is the embedding job.
         model_kwargs: Fields of the model's configuration to replace.
         seconds: Of each half of a recording, so much is embedded at most; by default as `Halves` says.
-        max_recordings: As of `embed_halves`.
+        max_recordings: As in `embed_halves`.
         embedding: How the recordings are embedded.
     """
     _require_libraries()

@@ -225,7 +225,7 @@ def _weights_digest(path: Path, was_fetched: bool) -> str:
 
 
 def _find_spec(name: str | Path, folder: Path) -> ModelSpec:
-    """The model of a folder; a HfGarError where it is no repository of one of hf_gar's models, in all of its files."""
+    """The model of a folder; a HfGarError where it is not a complete repository of one of the models."""
     for file in (CONFIG_FILE, FEATURE_EXTRACTOR_FILE):
         if not (folder / file).is_file():
             raise HfGarError(f"{name} is not a model repository: it has no {file}. Make one with `hf-gar export`.")

@@ -57,7 +57,7 @@ def push_repository(
         private: Whether a repository that is made is private; by default what the organisation has set.
         revision: The branch to commit to, which is made where needed; by default "main".
         create_pr: Open a pull request rather than commit to the branch.
-        overwrite: Replace what is there even where it is no repository of this model.
+        overwrite: Replace what is there even where it is not a repository of this model.
         trust_remote_code: Publish code that is not the installed one, and run it for the check.
         commit_message: Of the commit.
         token: Of the user; by default that of `hf auth login` or of HF_TOKEN.

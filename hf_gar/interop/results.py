@@ -29,7 +29,7 @@ def read_benchmark(path: Path, repository: Repository) -> EvalResult:
         repository: The model repository that the score is for. HEAR and X-ARES do not write which model they ran.
 
     Raises:
-        HfGarError: It is no such file, or mteb ran another model.
+        HfGarError: It is not such a file, or mteb ran another model.
     """
     try:
         if path.name == HEAR_RESULTS:

@@ -68,7 +68,7 @@ def load_audio(source: Any, sampling_rate: int) -> np.ndarray:
     Raises:
         AudioError: It cannot be decoded, is cut short, is empty, or has samples that are not finite.
         OSError: The file is missing or cannot be read, or the URL cannot be reached.
-        ImportError: It takes a library that is not installed.
+        ImportError: It needs a library that is not installed.
     """
     recording = open_recording(source)
     return np.concatenate(list(read_samples(recording, sampling_rate)))

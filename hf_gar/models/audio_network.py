@@ -154,7 +154,7 @@ class AudioNetwork:
         return network, final_norm
 
     def run_first(self, network: nn.Module, num_blocks: int) -> None:
-        """Let a network, as of `build`, run only so many of its blocks, the first at least."""
+        """Let a network, as in `build`, run only so many of its blocks, the first at least."""
         for path in {path.rpartition(".")[0] for path in self.block_paths}:
             parent, _, name = path.rpartition(".")
             with suppress(AttributeError):  # a path of another version of transformers
@@ -164,10 +164,10 @@ class AudioNetwork:
     def run(
         self, network: nn.Module, inputs: torch.Tensor, mask: torch.Tensor | None, with_attentions: bool = False
     ) -> NetworkOutputs:
-        """What a network, as of `build`, gives for inputs (batch, time, feature), up to the last block that it runs.
+        """What a network, as in `build`, gives for inputs (batch, time, feature), up to the last block that it runs.
 
         Args:
-            network: As of `build`.
+            network: As in `build`.
             inputs: (batch, time, feature).
             mask: (batch, time), 1 for a clip's own time steps; None where all are, or the network takes no mask.
             with_attentions: Whether to return the attentions, of a network that has them.

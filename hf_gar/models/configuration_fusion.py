@@ -37,7 +37,7 @@ class Field(NamedTuple):
     length: int | None = None
 
     def check(self, name: str, value: Any) -> Any:
-        """The field's value, a tuple as a list; a ValueError that names the field where it is no such value."""
+        """The field's value, a tuple as a list; a ValueError that names the field where it is not such a value."""
         if self.length is None:
             kinds = int if self.is_whole else (int, float, np.floating)
             if isinstance(value, bool) or not isinstance(value, kinds) or not self.minimum <= value <= self.maximum:
@@ -100,7 +100,7 @@ def refuse_replacements(owner: type, base: type, names: Iterable[str]) -> None:
     defined = {name for each in owner.__mro__ if issubclass(each, base) for name in vars(each)} - {"model_type"}
     replaced = sorted(defined.intersection(names))
     if replaced:
-        raise ValueError(f"{', '.join(replaced)} is no field of a {owner.__name__}, which computes it. Remove it.")
+        raise ValueError(f"{', '.join(replaced)} is not a field of a {owner.__name__}, which computes it. Remove it.")
 
 
 def require_dtype(name: str, value: Any) -> None:
@@ -201,8 +201,8 @@ class FusionConfig(CheckedFields, PretrainedConfig):
         """Check the fields that depend on each other; each alone is checked when it is set.
 
         Raises:
-            ValueError: A layer is unknown, repeated or deeper than `depth`, or `depth` is no layer. A classifier's may
-                be deeper: the model without it does not need them. Or labels are not numbered from 0.
+            ValueError: A layer is unknown, repeated or deeper than `depth`, or `depth` is not a layer. A classifier's
+                may be deeper: the model without it does not need them. Or labels are not numbered from 0.
         """
         self.fused_layers, self.classified_layers  # noqa: B018 - raise
         # As text, where they were set on a configuration as JSON has them.
@@ -247,7 +247,7 @@ class FusionConfig(CheckedFields, PretrainedConfig):
         """The layers that make the embedding, checked and in the order of the network.
 
         Raises:
-            ValueError: A layer is unknown, repeated or deeper than `depth`, or `depth` is no layer.
+            ValueError: A layer is unknown, repeated or deeper than `depth`, or `depth` is not a layer.
         """
         layers = tuple(self.layer_sizes)
         if type(self.depth) is not int or self.depth not in layers:

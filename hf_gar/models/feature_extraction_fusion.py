@@ -89,7 +89,7 @@ class FusionFeatureExtractor(CheckedFields, SequenceFeatureExtractor):
     def device_spectrograms(
         self, waveforms: Sequence[np.ndarray], device: torch.device
     ) -> tuple[torch.Tensor, list[int]]:
-        """The inputs for waveforms (samples,), as of `spectrograms`, computed on a device and padded to one length.
+        """The inputs for waveforms (samples,), as in `spectrograms`, computed on a device and padded to one length.
 
         Waveforms of one length that follow each other are computed together.
 
@@ -180,7 +180,7 @@ class FusionFeatureExtractor(CheckedFields, SequenceFeatureExtractor):
                 [-1, 1]. In place of a waveform also a path, URL, bytes of an audio file, {"array" or "raw",
                 "sampling_rate"}, {"bytes" or "path"}, or torchcodec decoder, which are mixed to mono and resampled.
             sampling_rate: The rate of waveforms, in Hz. Pass it: another rate than the model's is then refused.
-            padding, max_length, truncation, pad_to_multiple_of, return_attention_mask, return_tensors: As of `pad`.
+            padding, max_length, truncation, pad_to_multiple_of, return_attention_mask, return_tensors: As in `pad`.
 
         Returns:
             `input_features` (batch, time, feature) and `attention_mask` (batch, time), 1 for a clip's own time steps.

@@ -134,7 +134,7 @@ class BackboneFusionModel(BackboneFusionPreTrainedModel, FusionModel):
         return LayerOutputs(frames, attentions=attentions if output_attentions else None)
 
     def _run(self, inputs: torch.Tensor, mask: torch.Tensor | None, output_attentions: bool = False) -> LayerOutputs:
-        """The outputs of the chosen layers; `mask` as of `AudioNetwork.run`."""
+        """The outputs of the chosen layers; `mask` as in `AudioNetwork.run`."""
         states, attentions = self.audio_network.run(self.network, inputs, mask, output_attentions)
         frames, clips = [], []
         for layer in self.fused_layers:

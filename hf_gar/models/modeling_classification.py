@@ -159,7 +159,7 @@ class FusionForAudioClassification(FusionPreTrainedModel):
                 `problem_type="multi_label_classification"`, 1 for each label that it has, (batch, label), for binary
                 cross-entropy. Without a `problem_type`, floats are taken for the latter.
             output_hidden_states: Whether to return the frames of each layer that is classified as well.
-            output_attentions: Whether to return the attentions as well, as of `FusionModel.forward`.
+            output_attentions: Whether to return the attentions as well, as in `FusionModel.forward`.
 
         Returns:
             The logits, (batch, label); with `labels`, the loss, their mean.

@@ -23,7 +23,7 @@ from .pipeline_audio_embedding import AudioEmbeddingPipeline  # noqa: F401
 # Where a classifier's weights are in a repository, beside the backbone's.
 CLASSIFIER_WEIGHTS = r"^classifier(_norm)?\."
 
-# The types that weights are stored in: others are cast silently by transformers, integers to what is no weight.
+# The types that weights are stored in: others are cast silently by transformers, integers to what is not a weight.
 STORED_TYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
 

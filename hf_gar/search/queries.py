@@ -87,7 +87,7 @@ class QueryEmbedder:
 
 
 def require_queries(queries: Sequence[Any]) -> None:
-    """Raise a ValueError for what is no list, as a single path is, or an empty one."""
+    """Raise a ValueError for what is not a list, as a single path is, or an empty one."""
     if isinstance(queries, (str, bytes, Path, dict, int)):
         raise ValueError(f"Expected a list of queries, not {type(queries).__name__}: put a single one into a list.")
     if len(queries) == 0:

@@ -38,7 +38,7 @@ def fine_tune_network(
         linear: The training of its linear layer, on a single split.
         data: The recordings.
         embedder: What embedded them.
-        folder: As of `fine_tune`.
+        folder: As in `fine_tune`.
         settings: Likewise.
         device: Likewise.
 

@@ -65,7 +65,7 @@ def reject_unknown(runs: list[ProbeRun], task: EmbeddedTask, rejected: float) ->
     Args:
         runs: As they were trained with all labels; those of the first seed are trained again.
         task: The embeddings and labels.
-        rejected: As of `learn_threshold`.
+        rejected: As in `learn_threshold`.
 
     Returns:
         The mean over labels with its 95 % interval, and how many these were; None where there are two labels only, of

@@ -53,11 +53,11 @@ def train_classifier(
 
     Args:
         model: The network's model repository: a folder, a name on the Hub, or what `find_repository` found.
-        data: The labelled recordings, as of `open_task`; without a test split, a fifth of them is held out for it.
+        data: The labelled recordings, as in `open_task`; without a test split, a fifth of them is held out for it.
         output: The folder to write, which must not hold anything yet.
         model_kwargs: Fields of the network's configuration to replace, such as {"fusion_layers": [2, 5]} for the layers
             whose embedding is classified.
-        learning_rate: Of the linear layer, as of `run_evaluation`.
+        learning_rate: Of the linear layer, as in `run_evaluation`.
         search: Choose the layers, and the learning rate unless it is given, by the validation score.
         test_fold: Where there are folds, the only one to test; by default, each is tested by a classifier of its own,
             or in a fine-tuning the last one.

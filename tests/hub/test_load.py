@@ -82,7 +82,7 @@ def test_a_hostile_configuration(name, fields, message, sound, tmp_path):
         ("cnn14", {"hop_length": 320}, "hop_length=320, but its model takes 160"),
         ("cnn14", {"feature_size": 64}, "feature_size=64, but its model takes 32"),
         ("cnn14", {"sampling_rate": 32000}, "sampling_rate=32000, but its model takes 16000"),
-        ("cnn14", {"chunk_frames": 3}, "chunk_frames is no field of a Cnn14FusionFeatureExtractor"),
+        ("cnn14", {"chunk_frames": 3}, "chunk_frames is not a field of a Cnn14FusionFeatureExtractor"),
         ("cnn14", {"feature_extractor_type": "VGGishFusionFeatureExtractor"}, "has a Cnn14FusionFeatureExtractor"),
         ("cnn14", {"feature_extractor_type": None}, "has feature_extractor_type=None"),
         ("cnn14", {"auto_map": {"AutoFeatureExtractor": "a.VGGishFusionFeatureExtractor"}}, "has a Cnn14Fusion"),

@@ -479,7 +479,7 @@ BASE = {"model_type": "wav2vec2", **LAYER}
             "Wav2Vec2Model has no normalisation after its last block",
         ),
         ({"backbone_config": {"model_type": "whisper"}, "input_length": 1000}, "fixed length, of 3000 time steps"),
-        ({"audio_network": 3}, "audio_network is no field of a"),
+        ({"audio_network": 3}, "audio_network is not a field of a"),
     ],
 )
 def test_a_wrong_field_is_named(fields, message):

@@ -46,8 +46,8 @@ def test_unfused():
         ({"torch_dtype": "int8"}, "torch_dtype has to be float32"),
         ({"id2label": 5}, "id2label has to be an object, not 5"),
         ({"num_labels": 10**9}, "num_labels has to be an integer from 1 to"),
-        ({"mel_frames_per_frame": 7}, "mel_frames_per_frame is no field of a Cnn14FusionConfig"),
-        ({"valid_layers": [1]}, "valid_layers is no field of a Cnn14FusionConfig"),
+        ({"mel_frames_per_frame": 7}, "mel_frames_per_frame is not a field of a Cnn14FusionConfig"),
+        ({"valid_layers": [1]}, "valid_layers is not a field of a Cnn14FusionConfig"),
     ],
 )
 def test_a_wrong_field_is_named(arguments, message):

@@ -199,8 +199,8 @@ def test_silence_embeds(extractor, model):
         ({"frequency_min": 7900, "frequency_max": 7900}, "has to be above frequency_min=7900"),
         ({"padding_side": "left"}, "padding_side has to be 'right'"),
         ({"return_attention_mask": False}, "return_attention_mask has to be True"),
-        ({"chunk_frames": 3}, "chunk_frames is no field of a"),
-        ({"log_mel": 3}, "log_mel is no field of a"),
+        ({"chunk_frames": 3}, "chunk_frames is not a field of a"),
+        ({"log_mel": 3}, "log_mel is not a field of a"),
         ({"feature_extractor_type": "ASTFeatureExtractor"}, "feature_extractor_type='ASTFeatureExtractor' is another"),
     ],
 )

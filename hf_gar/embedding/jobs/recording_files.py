@@ -19,7 +19,7 @@ HUB_DATASETS = "hf://datasets/"
 
 
 def find_recordings(job: JobResults, audio_root: str | Path | None = None) -> list[Path | None]:
-    """The absolute path of each row's recording, or None where it is no file here.
+    """The absolute path of each row's recording, or None where it is not a file here.
 
     Args:
         job: A job or some of its rows. Its source and the rows' file names say where the recordings were.
@@ -42,7 +42,7 @@ def find_recordings(job: JobResults, audio_root: str | Path | None = None) -> li
 
 
 def fetch_recordings(job: JobResults, address: str) -> list[Path | None]:
-    """The path of each row's recording, fetched from a dataset on the Hub; None where it is no file there.
+    """The path of each row's recording, fetched from a dataset on the Hub; None where it is not a file there.
 
     Args:
         job: Some rows of a job.
@@ -70,7 +70,7 @@ def split_hub_address(address: str) -> tuple[str, str]:
     """The name of the dataset in hf://datasets/ORG/NAME/FOLDER, and the folder, empty where there is none.
 
     Raises:
-        HfGarError: It is no such address.
+        HfGarError: It is not such an address.
     """
     organisation, name, folder = [*address.removeprefix(HUB_DATASETS).split("/", 2), "", ""][:3]
     repo_id = f"{organisation}/{name}"

@@ -126,7 +126,7 @@ def open_job(folder: str | Path) -> FinishedJob:
     """Open a finished embedding job, of which nothing but what it holds is read.
 
     Raises:
-        HfGarError: The folder is no job's, or the job is not finished.
+        HfGarError: The folder does not hold a job, or the job is not finished.
     """
     folder = Path(folder)
     return FinishedJob(folder, read_description(folder), tuple(finished_shards(folder)))
@@ -136,6 +136,6 @@ def read_job(folder: str | Path) -> JobResults:
     """Read the results of a finished embedding job.
 
     Raises:
-        HfGarError: The folder is no job's, or the job is not finished.
+        HfGarError: The folder does not hold a job, or the job is not finished.
     """
     return open_job(folder).read()

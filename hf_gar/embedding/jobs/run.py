@@ -38,7 +38,7 @@ class JobOptions:
         strict: Stop at the first recording that fails.
         retry_failed: Try those recordings again that failed before.
         engine: Runs the shards: a `LocalEngine`, or a `RayEngine`.
-        report: Is called with a line about how far the job is, when it begins.
+        report: Called with a line about how far the job is, when it begins.
     """
 
     num_shards: int | None = None
@@ -85,7 +85,7 @@ def run_job(source: Source, function: MapFunction, output: str | Path, options: 
     function = function.replaced(backend=choice.backend, dtype=choice.dtype)
     options.report(f"running on {choice.describe()}")
     if not has_begun:
-        function.load_model()  # before the folder is claimed: a model that cannot be loaded is no job
+        function.load_model()  # before the folder is claimed: a model that cannot be loaded makes no job
     job = claim_job(output, source, function, options.num_shards, options.strict)
     shards = _shards_to_run(job, options.shard, options.retry_failed)
     options.report(_plan(job, shards, options.shard, options.retry_failed))

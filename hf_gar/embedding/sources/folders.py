@@ -46,7 +46,7 @@ def open_audiofolder(folder: Path, split: str | None) -> datasets.Dataset:
     It is read here, since `datasets` decodes and encodes every recording of such a folder, which takes torchcodec.
 
     Raises:
-        HfGarError: As of `open_folder`, or it has no such split.
+        HfGarError: As in `open_folder`, or it has no such split.
     """
     if not folder.is_dir():
         raise HfGarError(f"{folder} is not a folder, which `audiofolder` is for. Check the path.")
@@ -89,7 +89,7 @@ def _open_labelled(folder: Path) -> datasets.Dataset:
 def _list_recordings(folder: Path) -> list[str]:
     """Whatever is named like a recording below a folder, hidden folders left out, seen from there and escaped, sorted.
 
-    What is no file (a link to nothing, a folder, a pipe) is listed too: that it cannot be read is for the job to tell.
+    Links to nothing, folders and pipes of such names are listed too: that they cannot be read is for the job to tell.
     """
     found: list[str] = []
     for root, folders, files in os.walk(folder, onerror=_refuse):

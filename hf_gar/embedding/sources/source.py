@@ -106,7 +106,7 @@ def open_source(
         streaming: Keep nothing of a dataset on the Hub on disk. Tar files are streamed in any case.
         audiofolder: The folder is laid out as the builder `audiofolder` of `datasets` has it,
             <split>/<label>/<recording> or <split>/metadata.csv: add the columns "label" and "split".
-        limit: Take only so many recordings, the first ones.
+        limit: Take only so many recordings from the beginning.
 
     Names of files that are not UTF-8 are escaped in the dataset's columns: see `hf_gar.embedding.sources.file_names`.
 

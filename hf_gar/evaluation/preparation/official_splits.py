@@ -54,7 +54,7 @@ def read_spcv2(download: Path) -> pd.DataFrame:
     paths = sorted(
         path.relative_to(download).as_posix()
         for path in download.glob("*/*.wav")
-        if not path.parent.name.startswith(("_", "."))  # _background_noise_ is no word
+        if not path.parent.name.startswith(("_", "."))  # _background_noise_ is not a word
     )
     labels = [path.split("/", maxsplit=1)[0] for path in paths]
     return pd.DataFrame({"file_name": paths, "label": labels, "split": [split.get(path, "train") for path in paths]})

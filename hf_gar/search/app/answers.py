@@ -55,7 +55,7 @@ class Answers:
             the Hub that has them as files.
 
     Raises:
-        HfGarError: The model is gone, or another one than the job's; or as of `QueryMap`.
+        HfGarError: The model is gone, or another one than the job's; or as in `QueryMap`.
     """
 
     def __init__(

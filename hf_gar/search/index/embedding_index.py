@@ -183,14 +183,14 @@ class EmbeddingIndex:
         All frames of the job are read, which takes time in a large one.
 
         Args:
-            queries: Recordings as of `search`, or numbers of the job's rows, which are not looked for in themselves.
+            queries: Recordings as in `search`, or numbers of the job's rows, which are not looked for in themselves.
             k: How many pieces for each.
-            where: As of `search`.
-            model: As of `search`.
-            device: As of `search`.
+            where: As in `search`.
+            model: As in `search`.
+            device: As in `search`.
 
         Returns:
-            Rows as of `search`, also with `start_s` and `end_s`, in seconds. Pieces of one recording do not overlap.
+            Rows as in `search`, also with `start_s` and `end_s`, in seconds. Pieces of one recording do not overlap.
 
         Raises:
             AudioError: A query cannot be read.
@@ -227,8 +227,8 @@ class EmbeddingIndex:
         """What embeds recordings as the job was; the last one is kept, so that its model is loaded once.
 
         Args:
-            model: As of `search`.
-            device: As of `search`.
+            model: As in `search`.
+            device: As in `search`.
             with_frames: Give their frames, too.
 
         Raises:

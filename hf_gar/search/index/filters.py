@@ -28,7 +28,7 @@ def filter_rows(job: FinishedJob, where: str) -> np.ndarray:
         where: An SQL expression of the source's columns and `duration_s`, as DuckDB understands it.
 
     Raises:
-        HfGarError: It is no expression, names a column that is not there, or fails.
+        HfGarError: It is not an expression, names a column that is not there, or fails.
     """
     duckdb = import_library("duckdb")
     kept = np.zeros(job.num_recordings, bool)

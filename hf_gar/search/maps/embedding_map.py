@@ -210,7 +210,7 @@ def check_job(job: FinishedJob, color: str | None) -> None:
 
 
 def _is_by_cluster(job: FinishedJob, color: str | None) -> bool:
-    """Whether the colours are the clusters that `hf-gar cluster` found, which are no column of the job itself."""
+    """Whether the colours are the clusters that `hf-gar cluster` found, which are not a column of the job itself."""
     return color == COLUMN and color not in job.columns and (job.folder / FILE).exists()
 
 
