@@ -90,8 +90,8 @@ def test_frames(listen):
     ("data", "options", "message"),
     [
         (wav(SAMPLES, subtype="PCM_24"), [], "samples of 24 bits, expected 16. Use arecord -f S16_LE"),
-        (wav(SAMPLES, subtype="FLOAT"), [], "no WAV of 16-bit samples"),
-        (b"RIFF", [], "no WAV of 16-bit samples"),
+        (wav(SAMPLES, subtype="FLOAT"), [], "not a WAV file of 16-bit samples"),
+        (b"RIFF", [], "not a WAV file of 16-bit samples"),
         (b"", ["--frames", "--top-k", 1], "the options of labels go without it"),
         (b"", ["--label", "no such"], "The model has no label 'no such'"),
     ],
