@@ -1,9 +1,9 @@
 """Search among real recordings with a model: are the nearest of the same class, are altered copies found?
 
-    python scripts/check_search.py
+    python scripts/check_search.py --data DATA
 
-takes the network in the box, and the recordings in ../shared/data; --model and --data name others, --output keeps the
-jobs, which are resumed.
+takes the network in the box, and the recordings in DATA/esc10 and DATA/fsdd; --model names another network, --output
+keeps the jobs, which are resumed.
 
 "neighbors" embeds ESC-10 and the spoken digits, and prints which share of the ten nearest is of the query's class,
 beside chance and log-mel statistics. Clips of ESC-10 that were cut from one recording share a fold: "other folds" is
@@ -26,7 +26,6 @@ from hf_gar import Cnn14FusionFeatureExtractor, EmbeddingIndex, embed_recordings
 from hf_gar.search.duplicates import find_duplicates
 from hf_gar.tiny import TINY
 
-DATA = Path(__file__).parents[2] / "shared" / "data"
 NEIGHBORS = 10
 COPIES = 100
 FOLDERS = {"esc10": "fold", "fsdd": "speaker"}  # each with the column by whose values neighbours are held out
@@ -143,7 +142,7 @@ def check_segments(options: argparse.Namespace) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default=TINY, help=f"a folder, or a name on the Hub (default: {TINY})")
-    parser.add_argument("--data", type=Path, default=DATA, help="the folder with esc10 and fsdd (default: %(default)s)")
+    parser.add_argument("--data", type=Path, required=True, help="the folder with esc10 and fsdd")
     parser.add_argument("--output", type=Path, help="the folder of the jobs (default: a temporary one)")
     options = parser.parse_args()
     missing = [str(options.data / name) for name in FOLDERS if not (options.data / name / "metadata.csv").exists()]

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -35,6 +36,19 @@ def _summarize(cosines: torch.Tensor) -> Cosines:
     return Cosines(float(cosines.min()), float(cosines.median()))
 
 
+def time_in_turns(runs: Mapping[str, Callable[[], object]], repetitions: int) -> dict[str, np.ndarray]:
+    """How long each run takes, (repetition,) in seconds; they take turns, so that none has a busier machine."""
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    with torch.inference_mode():
+        for repetition in range(1 + repetitions):
+            for name, run in runs.items():
+                began = time.perf_counter()
+                run()
+                if repetition:  # the first one warms up
+                    seconds[name].append(time.perf_counter() - began)
+    return {name: np.array(each) for name, each in seconds.items()}
+
+
 def measure_speedups(
     network: Network, others: Mapping[str, Network], extractor: FusionFeatureExtractor
 ) -> dict[str, float]:
@@ -43,17 +57,7 @@ def measure_speedups(
     noise = 0.1 * np.random.default_rng(0).standard_normal((CLIPS, samples)).astype(np.float32)
     is_fixed = extractor.max_length is not None
     inputs = extractor(noise, sampling_rate=extractor.sampling_rate, truncation=is_fixed, return_tensors="pt")
-    runs: dict[str, Callable[[], object]] = {
-        name: lambda each=each: each(inputs["input_features"])  # type: ignore[misc]
-        for name, each in {"": network, **others}.items()
-    }
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
-    with torch.inference_mode():
-        for repetition in range(1 + REPETITIONS):
-            for name, run in runs.items():
-                began = time.perf_counter()
-                run()
-                if repetition:  # the first one warms up
-                    seconds[name].append(time.perf_counter() - began)
+    runs = {name: partial(each, inputs["input_features"]) for name, each in {"": network, **others}.items()}
+    seconds = time_in_turns(runs, REPETITIONS)
     own = float(np.median(seconds.pop("")))
     return {name: float(np.median(each)) / own for name, each in seconds.items()}

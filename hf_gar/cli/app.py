@@ -51,7 +51,7 @@ def run(options: argparse.Namespace) -> int:
     print(f"The app is at {address}; Ctrl-C ends it.", flush=True)
     try:
         threading.Event().wait()
-    except Stopped as stopped:  # as it is meant to end: there is nothing to resume
+    except Stopped as stopped:  # the usual way to end the app: nothing is left to resume
         app.close(verbose=False)
         return stopped.exit_code
     return 0

@@ -253,7 +253,7 @@ class FusionModel(FusionPreTrainedModel):
             raise ValueError(f"attention_mask has the shape {tuple(attention_mask.shape)}, expected {(batch, time)}.")
         lengths = None if attention_mask is None else attention_mask.sum(1)
         if is_traced() or (lengths is not None and lengths.device.type != "cpu"):
-            return lengths  # to look at them would be to wait for the device
+            return lengths  # reading them would wait for the device
         shortest = time if lengths is None else int(lengths.min())
         if shortest < self.minimum_length:
             raise ValueError(

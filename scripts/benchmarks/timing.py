@@ -1,11 +1,11 @@
 """Figures that can be compared: what is compared takes turns, and medians are what counts."""
 
-import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
+
+from hf_gar.backends.accuracy import time_in_turns
 
 
 class Speed(NamedTuple):
@@ -26,14 +26,6 @@ class Speed(NamedTuple):
 
 
 def take_turns(runs: Mapping[str, Callable[[], Any]], clips: int, repetitions: int) -> dict[str, Speed]:
-    """The speed of each run of so many clips; they take turns, so that none has a busier machine than the others."""
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
-    with torch.inference_mode():
-        for repetition in range(1 + repetitions):
-            for name, run in runs.items():
-                began = time.perf_counter()
-                run()
-                if repetition:  # the first one warms up
-                    seconds[name].append(time.perf_counter() - began)
-    speeds = {name: clips / np.array(each) for name, each in seconds.items()}
+    """The speed of each run of so many clips, which take turns."""
+    speeds = {name: clips / seconds for name, seconds in time_in_turns(runs, repetitions).items()}
     return {name: Speed(float(np.median(each)), float(each.min()), float(each.max())) for name, each in speeds.items()}
