@@ -35,8 +35,9 @@ class OpenVinoNetwork(ExportedNetwork):
     """A network in OpenVINO, on the processor.
 
     A batch is run clip by clip, each in a thread of its own: threads that share the work on one clip wait for each
-    other, all the more where they share the cores with decoders. Each clip is as long as it is, so that there is no
-    padding to be masked, which was a tenth of CNN14-Fusion's work in int8. What OpenVINO makes for each new length is 2
+    other, all the more where they share the cores with decoders. Only clips that are left over, fewer than threads, are
+    run by all of them. Each clip is as long as it is, so that there is no padding to be masked, which was a tenth of
+    CNN14-Fusion's work in int8. What OpenVINO makes for each new length is 2
     to 8 ms of work.
     """
 
@@ -78,16 +79,22 @@ class OpenVinoNetwork(ExportedNetwork):
         def keep(request: Any, piece: Piece) -> None:
             parts.append((piece, {name: request.get_tensor(name).data.copy() for name in OUTPUTS}))
 
-        # Few pieces would leave threads without work.
-        queue = self._one_by_one if len(pieces) >= self.threads > 1 else self._together
-        queue.set_callback(keep)
-        for piece in pieces:
-            rows = slice(piece.start, piece.stop)
-            inputs = {FEATURES: features[rows, : piece.length]}
-            if self.takes_mask:
-                inputs[MASK] = (np.arange(piece.length) < lengths[rows, None]).astype(np.int64)
-            queue.start_async(inputs, piece, share_inputs=False)
-        queue.wait_all()
+        def run(queue: Any, some: list[Piece]) -> None:
+            queue.set_callback(keep)
+            for piece in some:
+                rows = slice(piece.start, piece.stop)
+                inputs = {FEATURES: features[rows, : piece.length]}
+                if self.takes_mask:
+                    inputs[MASK] = (np.arange(piece.length) < lengths[rows, None]).astype(np.int64)
+                queue.start_async(inputs, piece, share_inputs=False)
+            queue.wait_all()
+
+        # The last pieces, fewer than threads, would leave some of these without work.
+        rest = len(pieces) % self.threads
+        if len(pieces) > rest:
+            run(self._one_by_one, pieces[: len(pieces) - rest])
+        if rest:
+            run(self._together, pieces[len(pieces) - rest :])
         return put_together(batch, parts)
 
 

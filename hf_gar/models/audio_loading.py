@@ -297,7 +297,8 @@ def _read_blocks(opened: "soundfile.SoundFile", name: str, mp3_samples: int | No
                     raise AudioError(f"{name} is damaged: {errors[0]} {FETCH_AGAIN}")
                 read += len(block)
                 if len(block):
-                    yield block.mean(axis=1)
+                    # The same sums as `block.mean(axis=1)`, which takes ten times as long in stereo.
+                    yield block[:, 0] if block.shape[1] == 1 else np.ascontiguousarray(block.T).mean(axis=0)
                 if len(block) < wanted:  # the end, or damage: what would come after that is not what follows
                     break
         except soundfile.LibsndfileError as error:

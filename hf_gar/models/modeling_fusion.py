@@ -23,6 +23,8 @@ from .pipeline_audio_embedding import AudioEmbeddingPipeline  # noqa: F401
 # Where a classifier's weights are in a repository, beside the backbone's.
 CLASSIFIER_WEIGHTS = r"^classifier(_norm)?\."
 
+# The convolutions' kernels that are laid out anew at a time.
+KERNELS_AT_ONCE = 64
 # The types that weights are stored in: others are cast silently by transformers, integers to what is not a weight.
 STORED_TYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
@@ -116,6 +118,8 @@ class FusionPreTrainedModel(PreTrainedModel):
         # Where weights are offloaded, the statistics of batch normalisations go with them: transformers 4 does not load
         # them otherwise, and says nothing.
         kwargs["offload_buffers"] = True
+        if kwargs.get("state_dict") is not None:  # the caller's, which is not to be laid out anew
+            kwargs["state_dict"] = {name: weight.clone() for name, weight in kwargs["state_dict"].items()}
         model, info = super().from_pretrained(
             pretrained_model_name_or_path, *model_args, output_loading_info=True, **kwargs
         )
@@ -280,13 +284,18 @@ def require_eager(attention: str) -> None:
 def set_channels_last(model: PreTrainedModel) -> None:
     """Lay the weights of convolutions out so that they are fastest, on processors and GPUs alike.
 
-    They are loaded contiguous, and saved so.
+    They are loaded contiguous, and saved so. It is done in place, since a copy would be held beside the file's pages,
+    which stay for as long as any weight is in them.
     """
     for module in model.modules():
         if isinstance(module, nn.Conv2d) and not module.weight.is_meta:
-            axes = (2, 3) if model.base_model.has_time_last else (2, 2)
-            kernel = module.weight.data.transpose(*axes).contiguous(memory_format=torch.channels_last)
-            module.weight.data = kernel.transpose(*axes)
+            kernels = module.weight.data.contiguous()  # (out, in, height, width)
+            order = (0, 3, 2, 1) if model.base_model.has_time_last else (0, 2, 3, 1)
+            # Each kernel keeps its place in memory, so that some can be laid out at a time.
+            laid_out = kernels.view([kernels.shape[axis] for axis in order])
+            for place, kernel in zip(laid_out.split(KERNELS_AT_ONCE), kernels.split(KERNELS_AT_ONCE), strict=True):
+                place.copy_(kernel.permute(order).clone(memory_format=torch.contiguous_format))
+            module.weight.data = laid_out.permute([order.index(axis) for axis in range(4)])
 
 
 def require_weights_of(model: FusionPreTrainedModel, stored: Mapping[str, torch.Tensor]) -> None:

@@ -2,6 +2,8 @@
 
 import re
 import resource
+import subprocess
+import sys
 from pathlib import Path
 
 import psutil
@@ -10,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel
 
+from hf_gar.registry import MODELS
 from tests.conftest import build_tiny, save_tiny
 
 
@@ -147,3 +150,37 @@ def test_weights_that_are_passed_are_checked_too(model_type):
     state_dict = {**model.state_dict(), name: weight.detach() * float("nan")}
     with pytest.raises(ValueError, match=f"The weight {re.escape(name)} has values that are NaN"):
         type(model).from_pretrained(None, config=model.config, state_dict=state_dict)
+
+
+def test_weights_that_are_passed_stay_as_they_are(model_type):
+    model = build_tiny(model_type)
+    state_dict = model.state_dict()
+    before = {name: weight.clone() for name, weight in state_dict.items()}
+    loaded = type(model).from_pretrained(None, config=model.config, state_dict=state_dict)
+    for found in (state_dict, loaded.state_dict()):
+        assert all(torch.equal(found[name], weight) for name, weight in before.items())
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads what Linux tells of a process")
+@pytest.mark.parametrize("model_type", ["cnn14-fusion", "ast-fusion"])
+def test_loading_takes_little_more_memory_than_the_weights(model_type, tmp_path):
+    spec = MODELS[model_type]
+    save_tiny(model_type, tmp_path / "small")
+    spec.model(spec.config()).save_pretrained(tmp_path / "full")
+    code = f"""
+import re
+from pathlib import Path
+from hf_gar import {spec.model.__name__}
+
+def peak():
+    return 1024 * int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+
+{spec.model.__name__}.from_pretrained({str(tmp_path / "small")!r})
+before = peak()
+{spec.model.__name__}.from_pretrained({str(tmp_path / "full")!r})
+print(peak() - before)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    size = (tmp_path / "full" / "model.safetensors").stat().st_size
+    assert 0.5 * size < int(done.stdout) < 1.3 * size
