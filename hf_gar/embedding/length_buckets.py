@@ -18,7 +18,7 @@ from hf_gar.models.fusion import span_mask, to_device
 # Audio that passes through the model at a time, padding included: bounds the memory that it takes.
 SECONDS_AT_ONCE = 80.0
 SECONDS_AT_ONCE_ON_ACCELERATORS = 960.0
-# Chunks of like length wait for each other, all together at most so many times as much.
+# Chunks of like length wait for each other, until so many times as much has come after them.
 WAITING_BATCHES = 8
 # Chunks are of like length where the longest is at most this much longer than the shortest.
 LENGTH_RATIO = 1.15
@@ -80,6 +80,13 @@ class _Clip:
         )
 
 
+class _Alike(NamedTuple):
+    """Chunks of like length that wait for more, since so many frames had been added."""
+
+    since: int
+    chunks: list[LoadedChunk]
+
+
 class _Batch(NamedTuple):
     """The clips that a batch completed; on a GPU, `done` is when all that they are made of is in the host's memory."""
 
@@ -122,8 +129,8 @@ class LengthBuckets:
         self.takes_waveforms = feature_extractor.has_device_front_end and network.device.type == "cuda"
         seconds = SECONDS_AT_ONCE if network.device.type == "cpu" else SECONDS_AT_ONCE_ON_ACCELERATORS
         self.frames_at_once = int(seconds * feature_extractor.sampling_rate / feature_extractor.hop_length)
-        self._waiting: dict[int, list[LoadedChunk]] = defaultdict(list)  # by their class of lengths
-        self._waiting_frames = 0
+        self._waiting: dict[int, _Alike] = {}  # by their class of lengths, those that wait longest first
+        self._frames_added = 0
         self._clips: dict[tuple[int, int], _Clip] = {}  # by their recording and where they begin in it
         self._batches: deque[_Batch] = deque()  # that were launched, but not taken yet
 
@@ -139,25 +146,26 @@ class LengthBuckets:
         yield from self._take_embedded()
 
     def _add(self, chunk: LoadedChunk) -> None:
-        """Take a chunk, and embed those of like length where they make a batch."""
-        length = self._input_length(chunk)
-        alike = self._waiting[self.length_class(length)]
-        if self._is_full(alike, chunk):
-            self._embed(alike)
-        alike.append(chunk)
-        self._waiting_frames += length
-        if self._waiting_frames > WAITING_BATCHES * self.frames_at_once:
-            self._embed(max(self._waiting.values(), key=lambda others: sum(map(self._input_length, others))))
+        """Take a chunk, and embed those of like length where they make a batch, or those that have waited enough."""
+        length_class = self.length_class(self._input_length(chunk))
+        if length_class in self._waiting and self._is_full(self._waiting[length_class].chunks, chunk):
+            self._embed(self._waiting.pop(length_class).chunks)
+        self._waiting.setdefault(length_class, _Alike(self._frames_added, [])).chunks.append(chunk)
+        self._frames_added += self._input_length(chunk)
+        longest = next(iter(self._waiting))
+        if self._frames_added - self._waiting[longest].since > WAITING_BATCHES * self.frames_at_once:
+            self._embed(self._waiting.pop(longest).chunks)
 
     def _run(self) -> None:
         """Embed all the chunks that wait, the shortest first."""
         batch: list[LoadedChunk] = []
         for chunk in sorted(
-            (chunk for alike in self._waiting.values() for chunk in alike),
+            (chunk for alike in self._waiting.values() for chunk in alike.chunks),
             key=lambda chunk: (len(chunk.signal), chunk.recording, chunk.start, chunk.number),
         ):
             if self._is_full(batch, chunk):
                 self._embed(batch)
+                batch = []
             batch.append(chunk)
         self._embed(batch)
         self._waiting.clear()
@@ -199,13 +207,10 @@ class LengthBuckets:
         longest = max(map(self._input_length, [*batch, chunk]))
         return len(batch) == self.batch_size or longest * (len(batch) + 1) > self.frames_at_once
 
-    def _embed(self, batch: list[LoadedChunk]) -> None:
-        """Embed a batch and empty it; where the device's memory is too small for it, in halves."""
-        if not batch:
+    def _embed(self, chunks: list[LoadedChunk]) -> None:
+        """Embed a batch; where the device's memory is too small for it, in halves."""
+        if not chunks:
             return
-        chunks = list(batch)
-        batch.clear()
-        self._waiting_frames -= sum(map(self._input_length, chunks))
         try:
             pieces = self._forward(chunks)
         except torch.OutOfMemoryError as error:
@@ -218,9 +223,8 @@ class LengthBuckets:
             half = len(chunks) // 2
             pieces = None
         if pieces is None:  # outside of the handler, which keeps the failed attempt's tensors alive
-            for part in (chunks[:half], chunks[half:]):
-                self._waiting_frames += sum(map(self._input_length, part))
-                self._embed(part)
+            self._embed(chunks[:half])
+            self._embed(chunks[half:])
             return
         complete = []
         for chunk, piece in zip(chunks, pieces, strict=True):

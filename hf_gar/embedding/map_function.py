@@ -183,18 +183,27 @@ class MapFunction(ABC):
         Returns:
             The columns that are added.
         """
+        rows = list(self.added_rows(batch, rank, on_loaded))
+        return {name: [row[name] for row in rows] for name in self._added_columns}
+
+    def added_rows(
+        self, batch: dict[str, list], rank: int | None = None, on_loaded: Callable[[int], object] | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """What is added to each row of a batch, as soon as it is there; the arguments are those of a call."""
         if self.audio_column not in batch:
             raise HfGarError(
                 f"There is no column {self.audio_column!r} with recordings, only {', '.join(map(repr, batch))}. "
                 "Name the one with the recordings as audio_column."
             )
-        splits = batch.get("split", [None] * len(batch[self.audio_column]))
-        results = self.process(batch[self.audio_column], rank, splits, on_loaded)
-        rows = [None if isinstance(result, Exception) else self.columns(result) for result in results]
-        added = {name: [row and row[name] for row in rows] for name in self.added_features}
-        if self.on_error == "record":
-            added["error"] = [escape(str(each)) if isinstance(each, Exception) else None for each in results]
-        return added
+        sources = batch[self.audio_column]
+        columns = self._added_columns
+        for result in self.results(sources, rank, batch.get("split"), on_loaded):
+            values = {"error": escape(str(result))} if isinstance(result, Exception) else self.columns(result)
+            yield {name: values.get(name) for name in columns}
+
+    @property
+    def _added_columns(self) -> list[str]:
+        return list(self.output_features(datasets.Features()))
 
     def process(
         self,
@@ -215,15 +224,26 @@ class MapFunction(ABC):
             AudioError: A recording cannot be read (with `on_error="raise"`).
             OSError: A file is missing or cannot be read (likewise).
         """
+        return list(self.results(sources, rank, splits, on_loaded))
+
+    def results(
+        self,
+        sources: Sequence[Any],
+        rank: int | None = None,
+        splits: Sequence[str | None] | None = None,
+        on_loaded: Callable[[int], object] | None = None,
+    ) -> Iterator[Any]:
+        """The results of `process`, in order, each as soon as it and those before it are there."""
         network, head = self._load(rank)  # first: it makes PyTorch safe in a forked process
         buckets = LengthBuckets(network, self.feature_extractor, self.batch_size, self.with_frames, head)
         dataset = ChunkDataset(
             sources, self.feature_extractor, self.crop, splits, self.windows, buckets.takes_waveforms
         )
-        results = _Results(self, len(sources))
+        results = _Results(self)
         for clip in buckets.embed(self._chunks(dataset, results, on_loaded)):
             results.add_clip(clip)
-        return results.values
+            yield from results.take()
+        yield from results.take()
 
     def _chunks(
         self, dataset: ChunkDataset, results: "_Results", on_loaded: Callable[[int], object] | None
@@ -354,23 +374,30 @@ class MapFunction(ABC):
 
 
 class _Results:
-    """The results of a batch of recordings.
+    """The results of recordings, which are taken in order.
 
     Each is made as soon as all clips of its recording are there, since what is kept of many windows may be much.
     """
 
-    def __init__(self, function: MapFunction, size: int):
+    def __init__(self, function: MapFunction):
         self.function = function
-        self.values: list[Any] = [None] * size
+        self.made: dict[int, Any] = {}
+        self.num_taken = 0
         self.clips: dict[int, list[Any]] = defaultdict(list)
         self.ends: dict[int, RecordingEnd] = {}
+
+    def take(self) -> Iterator[Any]:
+        """The next results, as far as they are there."""
+        while self.num_taken in self.made:
+            yield self.made.pop(self.num_taken)
+            self.num_taken += 1
 
     def fail(self, recording: int, error: Exception) -> None:
         """A recording's result is an error, which is raised where it is not to be recorded."""
         if self.function.on_error == "raise":
             raise error
-        if self.values[recording] is None:
-            self.values[recording] = error
+        if recording >= self.num_taken:  # else it has failed before
+            self.made.setdefault(recording, error)
 
     def add_end(self, end: RecordingEnd) -> None:
         self.ends[end.recording] = end
@@ -389,4 +416,4 @@ class _Results:
         end = self.ends.get(recording)
         if end is not None and len(self.clips[recording]) == end.num_clips:
             duration_s = end.num_samples / self.function.feature_extractor.sampling_rate
-            self.values[recording] = self.function.result(self.clips.pop(recording), duration_s)
+            self.made[recording] = self.function.result(self.clips.pop(recording), duration_s)

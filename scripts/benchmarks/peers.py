@@ -40,9 +40,9 @@ def _panns_inference(batch: int, frames: int) -> dict[str, Run]:
 
 
 def _torchvggish(batch: int, frames: int) -> dict[str, Run]:
-    from torchvggish.vggish import VGG, make_layers
+    from torchvggish.torchvggish import VGG, make_layers
 
-    network = VGG(make_layers()).eval()
+    network = VGG(make_layers(), postprocess=False).eval()
     patches = torch.randn(batch * max(1, frames // 96), 1, 96, 64)
     return {"torchvggish": partial(network, patches)}
 

@@ -124,6 +124,24 @@ def test_frames_and_their_times(rows, repository, model, extractor):
         np.testing.assert_allclose(row["frame_times"], extractor.frame_times(len(expected)))
 
 
+def test_results_come_in_order_while_others_are_read(repository, monkeypatch):
+    """A recording of another length than all others does not wait for its like until the end."""
+    monkeypatch.setattr("hf_gar.embedding.length_buckets.SECONDS_AT_ONCE", 4.0)
+    monkeypatch.setattr("hf_gar.embedding.length_buckets.WAITING_BATCHES", 2)
+    waveforms = [tone(3.0), *[tone(1.0, seed=number) for number in range(40)]]
+    embedder = AudioEmbedder(repository, dtype="float32", device="cpu")
+    loaded = []
+    found = []
+    for result in embedder.results(waveforms, on_loaded=loaded.append):
+        if not found:
+            # 3 s, and 2 batches of 4 s after them; networks that pad their inputs to 10 s pass batches of one.
+            assert len(loaded) <= 12
+        found.append(result)
+    assert len(loaded) == len(found) == 41
+    for result, expected in zip(found, embedder.process(waveforms), strict=True):
+        assert relative_error(result.clip, expected.clip) < 1e-6
+
+
 def test_a_model_and_an_extractor_that_do_not_go_together_are_refused(model, model_type):
     fields, message = {"feature_size": 40}, "feature_size=40, but its model takes 32"
     if model_type == "backbone-fusion":

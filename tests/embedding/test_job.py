@@ -28,6 +28,12 @@ def add_bad_files(folder) -> set[str]:
     return {"cut.ogg", "empty.wav", "text.wav", "none.wav"}
 
 
+def failed_files(output) -> set[str]:
+    errors = [json.loads(line) for line in (output / "errors.jsonl").read_text().splitlines()]
+    assert all(error["file"] in error["reason"] for error in errors)
+    return {error["file"] for error in errors}
+
+
 def test_a_jobs_folder(recordings, repository, model, tmp_path):
     summary = embed_job([recordings], repository, tmp_path / "out")
     assert (summary.done, summary.failed) == (6, 0)
@@ -62,9 +68,7 @@ def test_bad_files_are_named_and_the_rest_embedded(recordings, repository, tmp_p
     bad = add_bad_files(recordings)
     summary = embed_job([recordings], repository, tmp_path / "out", batch_size=4)
     assert (summary.done, summary.failed) == (6, 4)
-    errors = [json.loads(line) for line in (tmp_path / "out" / "errors.jsonl").read_text().splitlines()]
-    assert {error["file"] for error in errors} == bad
-    assert all(error["file"] in error["reason"] for error in errors)
+    assert failed_files(tmp_path / "out") == bad
     assert parquet(tmp_path / "out").num_rows == 6
 
 
@@ -76,6 +80,25 @@ def test_frames_are_stored_with_their_times(recordings, repository, extractor, t
         np.testing.assert_allclose(row["frame_times"], extractor.frame_times(len(row["frame_times"])))
     with pytest.raises(HfGarError, match="frames is True there, False now"):
         embed_job([recordings], repository, tmp_path / "out")
+
+
+def test_large_rows_are_written_a_few_at_a_time(recordings, repository, tmp_path, monkeypatch):
+    bad = add_bad_files(recordings)
+    options = {"with_frames": True, "dtype": "float32"}
+    embed_job([recordings], repository, tmp_path / "whole", **options)
+    monkeypatch.setattr("hf_gar.embedding.jobs.shards.BYTES_AT_ONCE", 1)
+    summary = embed_job([recordings], repository, tmp_path / "out", **options)
+    assert failed_files(tmp_path / "out") == failed_files(tmp_path / "whole") == bad
+    assert (summary.done, summary.failed) == (6, 4)
+    shard = "part-00000-of-00001.parquet"
+    found, expected = (pq.ParquetFile(tmp_path / name / shard) for name in ("out", "whole"))
+    assert expected.num_row_groups == 1 < found.num_row_groups
+    found, expected = found.read(), expected.read()
+    assert found.column_names == expected.column_names
+    for name in ("file_name", "label", "duration_s", "frame_times"):
+        assert found[name].to_pylist() == expected[name].to_pylist()
+    for one, other in zip(found["frame_embeddings"].to_pylist(), expected["frame_embeddings"].to_pylist(), strict=True):
+        assert relative_error(one, other) < 1e-5
 
 
 def test_a_source_with_nothing_good(recordings, repository, tmp_path):

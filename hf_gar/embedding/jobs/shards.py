@@ -23,11 +23,12 @@ from hf_gar.errors import HfGarError
 from hf_gar.files import replace_when_whole
 from hf_gar.hub_errors import TRANSPORT_ERROR
 
-# Recordings that are processed and then written together: they, and no more, are in memory.
+# Rows that are read together, and then written together.
 ROWS_AT_ONCE = 1024
-ROWS_AT_ONCE_WITH_FRAMES = 16
-# Where the rows hold the recordings themselves, not their paths.
-ROWS_WITH_BYTES_AT_ONCE = 64
+# They are fewer where they have so many bytes: recordings that are read, frame embeddings that are written.
+BYTES_AT_ONCE = 64 * 2**20
+# Rows with recordings are read in tables of so many, which are put together.
+ROWS_IN_TABLE = 16
 # What a recording is called by, in an error: the second is WebDataset's.
 NAME_COLUMNS = (FILE_NAME, KEY)
 # The columns of floats.
@@ -130,14 +131,13 @@ def _mapped_tables(
     on_loaded: Callable[[int], object] | None,
 ) -> Iterator[pa.Table]:
     """The rows without their recordings, with what the function adds; `numbers` are the rows' in the shard."""
-    at_once = ROWS_AT_ONCE_WITH_FRAMES if function.with_frames else ROWS_AT_ONCE
-    if rows.features[function.audio_column] not in TEXT:
-        at_once = min(at_once, ROWS_WITH_BYTES_AT_ONCE)
+    has_recordings = rows.features[function.audio_column] not in TEXT
+    tables = _joined(_tables(rows, ROWS_IN_TABLE)) if has_recordings else _tables(rows, ROWS_AT_ONCE)
     numbers = iter(numbers)
     try:
-        for table in _tables(rows, at_once):
-            mapped = _map_table(table, function, on_loaded)
-            yield _with_names(mapped, list(itertools.islice(numbers, len(table))), first_row)
+        for table in tables:
+            for mapped in _map_table(table, function, on_loaded):
+                yield _with_names(mapped, list(itertools.islice(numbers, len(mapped))), first_row)
     except (OSError, TRANSPORT_ERROR, tarfile.TarError) as error:
         # A recording's own errors are recorded: this is the source's, its files' or the network's.
         raise HfGarError(f"The source could not be read: {error}\nFix it, and run the command again.") from error
@@ -153,19 +153,44 @@ def _tables(rows: datasets.Dataset | datasets.IterableDataset, at_once: int) -> 
         yield pa.table(batch, schema=schema)
 
 
-def _map_table(table: pa.Table, function: MapFunction, on_loaded: Callable[[int], object] | None) -> pa.Table:
+def _joined(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """Tables put together to as many rows as are read together."""
+    some: list[pa.Table] = []
+    for table in tables:
+        some.append(table)
+        if sum(map(len, some)) >= ROWS_AT_ONCE or sum(each.nbytes for each in some) >= BYTES_AT_ONCE:
+            yield pa.concat_tables(some)
+            some = []
+    if some:
+        yield pa.concat_tables(some)
+
+
+def _map_table(table: pa.Table, function: MapFunction, on_loaded: Callable[[int], object] | None) -> Iterator[pa.Table]:
+    """A table's rows, a part at a time, without their recordings, with what the function adds, and their names."""
     batch = table.select([name for name in (function.audio_column, "split") if name in table.column_names]).to_pydict()
-    added = function(batch, on_loaded=on_loaded)
-    types = function.output_features(datasets.Features()).arrow_schema
     named_by = next((name for name in NAME_COLUMNS if name in table.column_names), None)
     names = map(_path, batch[function.audio_column]) if named_by is None else table[named_by].to_pylist()
-    table = table.drop_columns([function.audio_column])
-    for name, values in added.items():
+    named = [None if name in (None, "") else str(name) for name in names]
+    table = table.drop_columns([function.audio_column]).append_column(NAME, pa.array(named, pa.string()))
+    added: list[dict[str, Any]] = []
+    num_bytes = 0
+    for row in function.added_rows(batch, on_loaded=on_loaded):
+        added.append(row)
+        num_bytes += sum(value.nbytes for value in row.values() if isinstance(value, np.ndarray))
+        if num_bytes >= BYTES_AT_ONCE:
+            yield _with_added(table.slice(0, len(added)), added, function)
+            table, added, num_bytes = table.slice(len(added)), [], 0
+    if added:
+        yield _with_added(table, added, function)
+
+
+def _with_added(table: pa.Table, added: list[dict[str, Any]], function: MapFunction) -> pa.Table:
+    for field in function.output_features(datasets.Features()).arrow_schema:
+        values = (row[field.name] for row in added)
         # Arrow takes arrays of one dimension: frames are lists of those.
         rows = [list(value) if isinstance(value, np.ndarray) and value.ndim == 2 else value for value in values]
-        table = table.append_column(REASON if name == "error" else name, pa.array(rows, types.field(name).type))
-    named = [None if name in (None, "") else str(name) for name in names]
-    return table.append_column(NAME, pa.array(named, pa.string()))
+        table = table.append_column(REASON if field.name == "error" else field.name, pa.array(rows, field.type))
+    return table
 
 
 def _with_names(table: pa.Table, numbers: list[int], first_row: int | None) -> pa.Table:

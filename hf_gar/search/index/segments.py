@@ -7,7 +7,6 @@ import numpy as np
 import pyarrow as pa
 
 from hf_gar.embedding.jobs.results import FinishedJob
-from hf_gar.embedding.jobs.shards import ROWS_AT_ONCE_WITH_FRAMES
 from hf_gar.errors import HfGarError
 from hf_gar.search.libraries import import_library
 
@@ -16,6 +15,8 @@ FRAMES, TIMES, DURATION = "frame_embeddings", "frame_times", "duration_s"
 SAMPLE = 256
 SEED = 0
 ALL = slice(None)
+# Rows whose frames are read together: of long recordings, these are large.
+ROWS_AT_ONCE = 16
 PIECES_AT_ONCE = 1024  # of a long recording, whose means are in memory
 
 
@@ -103,7 +104,7 @@ def _tables(job: FinishedJob, rows: np.ndarray) -> Iterator[tuple[np.ndarray, pa
     """Some rows of a job with their frames, a few at a time: their numbers, and the table."""
     first = 0
     for shard in job.shards:
-        for table in job.blocks(shard, [FRAMES, TIMES, DURATION], ROWS_AT_ONCE_WITH_FRAMES):
+        for table in job.blocks(shard, [FRAMES, TIMES, DURATION], ROWS_AT_ONCE):
             start, stop = np.searchsorted(rows, [first, first + len(table)])
             if start < stop:
                 yield rows[start:stop], table.take(rows[start:stop] - first)
