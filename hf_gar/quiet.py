@@ -3,6 +3,8 @@
 import contextlib
 import io
 import logging
+import os
+import sys
 import threading
 from collections.abc import Iterator
 
@@ -79,3 +81,20 @@ def quiet_exporters() -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
+
+
+@contextlib.contextmanager
+def without_usage_data() -> Iterator[None]:
+    """Within the block, OpenVINO, NNCF and ONNX Runtime are imported so that they send no usage data to their makers.
+
+    The first two send some when they are imported, from a forked process, which may hang and outlive this one.
+    """
+    package, variable = "openvino_telemetry", "ORT_DISABLE_TELEMETRY"
+    with contextlib.ExitStack() as before:
+        if package not in sys.modules:
+            sys.modules[package] = None  # type: ignore[assignment]  # which marks what is not installed
+            before.callback(sys.modules.pop, package)
+        if variable not in os.environ:
+            os.environ[variable] = "1"
+            before.callback(os.environ.pop, variable)
+        yield

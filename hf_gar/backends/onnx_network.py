@@ -4,10 +4,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 
 from hf_gar.backends.exported_network import FEATURES, MASK, OUTPUTS, ExportedNetwork, cut_into_pieces, put_together
 from hf_gar.errors import HfGarError
+from hf_gar.quiet import without_usage_data
+
+with without_usage_data():
+    import onnxruntime
 
 
 class OnnxNetwork(ExportedNetwork):

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openvino
 
 from hf_gar.backends.exported_network import (
     FEATURES,
@@ -18,6 +17,10 @@ from hf_gar.backends.exported_network import (
     put_together,
 )
 from hf_gar.errors import HfGarError
+from hf_gar.quiet import without_usage_data
+
+with without_usage_data():
+    import openvino
 
 # What is not in int8 is computed in float32: in bfloat16, AST-Fusion was a tenth slower, the others the same.
 PRECISIONS = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from hf_gar.quiet import quiet_exporters
+from hf_gar.quiet import quiet_exporters, without_usage_data
 
 Inputs = dict[str, np.ndarray]
 # The operations of attention, and those that have weights, as ONNX and OpenVINO call them.
@@ -35,9 +35,10 @@ def quantize_onnx(float_path: Path, path: Path, calibration: Sequence[Inputs]) -
         path: The file to write.
         calibration: The network's inputs for each calibration recording, by name.
     """
-    import onnx
-    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
-    from onnxruntime.quantization.shape_inference import quant_pre_process
+    with without_usage_data():
+        import onnx
+        from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+        from onnxruntime.quantization.shape_inference import quant_pre_process
 
     class Reader(CalibrationDataReader):
         def __init__(self) -> None:
@@ -69,7 +70,8 @@ def quantize_onnx(float_path: Path, path: Path, calibration: Sequence[Inputs]) -
 
 def convert_to_openvino(float_path: Path, path: Path) -> None:
     """Write an ONNX network as one of OpenVINO, in float32; its weights are in a file beside it, `.bin`."""
-    import openvino
+    with without_usage_data():
+        import openvino
 
     openvino.save_model(openvino.convert_model(float_path), path, compress_to_fp16=False)
 
@@ -82,10 +84,9 @@ def quantize_openvino(float_path: Path, path: Path, calibration: Sequence[Inputs
         path: The file to write.
         calibration: As in `quantize_onnx`.
     """
-    import openvino
-
-    with quiet_exporters():
+    with quiet_exporters(), without_usage_data():
         import nncf
+        import openvino
         from nncf.quantization.advanced_parameters import (
             AdvancedQuantizationParameters,
             AdvancedSmoothQuantParameters,

@@ -48,11 +48,9 @@ def _convolve(features: torch.Tensor, weights: torch.Tensor) -> None:
 
 
 def _openvino(features: np.ndarray, weights: np.ndarray) -> dict[str, Callable[[], Any]]:
-    import openvino
-    from openvino import opset13 as ops
+    from hf_gar.backends.openvino_network import openvino, shared_core
 
-    from hf_gar.backends.openvino_network import shared_core
-
+    ops = openvino.opset13
     runs = {}
     for dtype, precision in (("float32", "f32"), ("bfloat16", "bf16"), ("int8", "f32")):
         x = result = ops.parameter(features.shape, np.float32)

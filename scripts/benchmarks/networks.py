@@ -34,7 +34,7 @@ from hf_gar.pictures import new_picture
 # How long the two jobs take that tell the speed apart from the start, about, in seconds.
 JOBS_S = (5, 20)
 # So many clips tell how fast decoding is, and the network.
-DECODED, EMBEDDED = 512, 64
+DECODED, EMBEDDED = 2048, 64
 # The peak of a process's memory is read where it is its own: `getrusage` counts that of the process that started it.
 AT_FIRST = """
 import re, sys, time

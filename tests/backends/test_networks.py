@@ -1,7 +1,10 @@
 """Networks on other runtimes give what PyTorch gives, and what `hf-gar optimize` and other commands do with them."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -236,3 +239,17 @@ def test_networks_travel_with_the_repository(backend, optimized_ast, tmp_path, m
         found = embedder.embed([recording])[0].clip
     expected = AudioEmbedder(optimized_ast, backend=backend, dtype="float32").embed([recording])[0].clip
     assert np.array_equal(found, expected)
+
+
+@pytest.mark.slow
+def test_no_usage_data_is_sent(tmp_path):
+    """In a process of its own: NNCF sends none where pytest has been imported."""
+    box, home = shutil.copytree(FOLDER, tmp_path / "box"), tmp_path / "home"
+    home.mkdir()
+    ci = ("CI", "TF_BUILD", "JENKINS_URL")  # where none is sent
+    environment = {name: value for name, value in os.environ.items() if name not in ci}
+    command = [sys.executable, "-m", "hf_gar", "optimize", box, "--backend", *INSTALLED, "--dtype", "float32", "int8"]
+    subprocess.run(list(map(str, command)), check=True, capture_output=True, env={**environment, "HOME": str(home)})
+    assert len(list(box.glob("openvino/*.xml"))) == len(list(box.glob("onnx/*.onnx"))) == 2
+    # What sends some keeps a number for this machine there.
+    assert not [path for path in home.rglob("*") if {"intel", "Intel", "Microsoft"} & set(path.parts)]
