@@ -15,6 +15,7 @@ from hf_gar.backends.description import (
     OPENVINO,
     TORCH,
     OptimizedNetwork,
+    chosen_length,
     network_fields,
     read_optimized,
 )
@@ -166,7 +167,7 @@ def _candidates(
         and backend in (AUTO, network.backend)
         and dtype in (AUTO, network.dtype)
         and runs_here.get(network.dtype, True)
-        and (is_named or _is_good(network, with_frames))
+        and (is_named or _is_good(network, config, with_frames))
         and (backend != AUTO or is_installed(network.backend))
     ]
 
@@ -176,8 +177,9 @@ def is_installed(backend: str) -> bool:
     return find_spec(RUNTIMES[backend][1]) is not None
 
 
-def _is_good(network: OptimizedNetwork, with_frames: bool) -> bool:
-    return network.clips.worst > GOOD_COSINE and (not with_frames or network.frames.worst > GOOD_COSINE)
+def _is_good(network: OptimizedNetwork, config: FusionConfig, with_frames: bool) -> bool:
+    worst = [network.clips.worst, network.frames.worst] if with_frames else [network.clips.worst]
+    return min(worst) > GOOD_COSINE and network.was_compared_at(config)
 
 
 def _none_found(repository: Repository, config: FusionConfig, backend: str, dtype: str) -> HfGarError:
@@ -192,6 +194,9 @@ def _none_found(repository: Repository, config: FusionConfig, backend: str, dtyp
         command += ["--unfused"]
     else:
         command += ["--fusion-layers", *map(str, config.layer_choice)]
+    length = chosen_length(config)
+    if length is not None:
+        command += ["--max-length", str(length)]
     asked = [
         word for word in ("" if backend == AUTO else f"for {backend}", "" if dtype == AUTO else f"in {dtype}") if word
     ]
@@ -207,5 +212,7 @@ def _about(network: OptimizedNetwork, repository: Repository, config: FusionConf
         return "of other weights"
     if network.network != network_fields(config):
         return f"of the layers {network.network['layers']}"
+    if not network.was_compared_at(config):
+        return f"compared at max_length={network.max_length} (name its dtype to use it)"
     cosines = f"worst cosine {network.clips.worst:.5f} of clips and {network.frames.worst:.5f} of frames"
     return f"{cosines} (name its dtype to use it)" if network.clips.worst <= GOOD_COSINE else cosines

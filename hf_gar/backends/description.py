@@ -59,6 +59,7 @@ class OptimizedNetwork:
         speedups: How many times as fast as PyTorch it was where it was made, by PyTorch's dtype.
         calibration: What an int8 network was calibrated on; None for others.
         versions: Of the libraries that made it.
+        max_length: The input length that it was compared at, in frames, where a configuration chooses one, as AST's.
     """
 
     backend: str
@@ -71,6 +72,7 @@ class OptimizedNetwork:
     speedups: dict[str, float]
     calibration: str | None
     versions: dict[str, str]
+    max_length: int | None = None
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -85,6 +87,13 @@ class OptimizedNetwork:
     def fits(self, repository: Repository, config: FusionConfig) -> bool:
         """Whether it was made of a repository's weights, for a configuration."""
         return self.weights_sha256 == repository.weights_sha256 and self.network == network_fields(config)
+
+    def was_compared_at(self, config: FusionConfig) -> bool:
+        """Whether its cosines are of a configuration's input length; in float, they are of any.
+
+        AST-Fusion in int8 for ONNX Runtime, calibrated on inputs of 5 s: 0.999 there, 0.949 on inputs of 1 s.
+        """
+        return self.calibration is None or self.max_length == chosen_length(config)
 
     def require_intact(self, folder: Path) -> None:
         """Raise a HfGarError where a file is missing, or is not the one that was measured."""
@@ -109,6 +118,11 @@ def network_files(backend: str, dtype: str, config: FusionConfig, default: Fusio
         path = path.with_stem(path.stem + layers)
     weights = [path.with_suffix(".bin")] if backend == OPENVINO else []
     return tuple(map(str, [path, *weights]))
+
+
+def chosen_length(config: FusionConfig) -> int | None:
+    """The input length of a configuration, in frames, where that has to be chosen."""
+    return config.max_length if "max_length" in config.checked_fields else None
 
 
 def network_fields(config: FusionConfig) -> dict[str, Any]:

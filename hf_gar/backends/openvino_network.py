@@ -40,8 +40,7 @@ class OpenVinoNetwork(ExportedNetwork):
     A batch is run clip by clip, each in a thread of its own: threads that share the work on one clip wait for each
     other, all the more where they share the cores with decoders. Only clips that are left over, fewer than threads, are
     run by all of them. Each clip is as long as it is, so that there is no padding to be masked, which was a tenth of
-    CNN14-Fusion's work in int8. What OpenVINO makes for each new length is 2
-    to 8 ms of work.
+    CNN14-Fusion's work in int8. What OpenVINO makes for each new length is 2 to 8 ms of work.
     """
 
     def _load(self, path: Path, dtype: str, threads: int) -> None:

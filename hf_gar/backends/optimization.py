@@ -19,6 +19,7 @@ from hf_gar.backends.description import (
     OPENVINO,
     Cosines,
     OptimizedNetwork,
+    chosen_length,
     network_fields,
     network_files,
     write_optimized,
@@ -102,6 +103,7 @@ def optimize_network(
                 speedups=measure_speedups(network, models, extractor),
                 calibration=spectrograms.source if dtype == INT8 else None,
                 versions={library: version(library) for library in ("hf_gar", "torch", *EXPORTERS[backend])},
+                max_length=chosen_length(model.config),
             )
             del network  # which may have its file mapped into memory
             for name in files:

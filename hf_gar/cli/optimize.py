@@ -60,8 +60,10 @@ def run(options: argparse.Namespace) -> int:
         print(f"  speed to PyTorch's here    {speeds}")
         worst = {"embeddings": network.clips.worst, "frames": network.frames.worst}
         good = [what for what, cosine in worst.items() if cosine > GOOD_COSINE]
+        has_one_length = network.calibration is not None and network.max_length is not None
         print(
             f"  --backend auto may take it for {' and '.join(good)}"
+            + (f" at --max-length {network.max_length}" if has_one_length else "")
             if good
             else f"  --backend auto does not take it, as its worst cosine is not above {GOOD_COSINE}: name it to use it"
         )

@@ -152,9 +152,9 @@ class LengthBuckets:
             self._embed(self._waiting.pop(length_class).chunks)
         self._waiting.setdefault(length_class, _Alike(self._frames_added, [])).chunks.append(chunk)
         self._frames_added += self._input_length(chunk)
-        longest = next(iter(self._waiting))
-        if self._frames_added - self._waiting[longest].since > WAITING_BATCHES * self.frames_at_once:
-            self._embed(self._waiting.pop(longest).chunks)
+        waits_longest = next(iter(self._waiting))
+        if self._frames_added - self._waiting[waits_longest].since > WAITING_BATCHES * self.frames_at_once:
+            self._embed(self._waiting.pop(waits_longest).chunks)
 
     def _run(self) -> None:
         """Embed all the chunks that wait, the shortest first."""

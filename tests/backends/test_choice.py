@@ -20,6 +20,7 @@ from hf_gar.backends.description import (
 )
 from hf_gar.hub.load import OPTIMIZED_FILE, find_repository
 from hf_gar.tiny import FOLDER
+from tests.conftest import save_tiny
 
 CPU = torch.device("cpu")
 
@@ -73,6 +74,21 @@ def test_auto_takes_the_fastest_that_is_good(repository):
     assert chosen(repository, "openvino") == ("openvino", "bfloat16")
     assert chosen(repository, "openvino", "int8") == ("openvino", "int8")  # which is named
     assert chosen(repository, dtype="float32") == ("torch", "float32")
+
+
+def test_int8_is_good_at_the_input_length_that_it_was_compared_at(tmp_path):
+    repository = find_repository(save_tiny("ast-fusion", tmp_path / "ast"))
+    config = repository.load_config()
+    other = repository.load_config(max_length=config.max_length // 2)
+    describe(repository, calibration="12 recordings", max_length=config.max_length)
+    assert choose_backend(repository, config, CPU).backend == "onnx"
+    assert choose_backend(repository, other, CPU).backend == "torch"
+    assert choose_backend(repository, other, CPU, "onnx", "int8").backend == "onnx"  # which is named
+    told = rf"onnx in int8, compared at max_length={config.max_length} .*--max-length {other.max_length}$"
+    with pytest.raises(HfGarError, match=told):
+        choose_backend(repository, other, CPU, "onnx")
+    describe(repository, "openvino", "float32", max_length=config.max_length)
+    assert choose_backend(repository, other, CPU).dtype == "float32"
 
 
 def test_pytorch_where_it_is_faster(repository):

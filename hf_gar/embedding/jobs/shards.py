@@ -1,9 +1,10 @@
 """A shard of a job: one Parquet file, which appears whole or not at all and knows what failed in it."""
 
+import contextlib
 import itertools
 import json
 import tarfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -61,8 +62,10 @@ def write_shard(
     schema = function.job_features(rows.features).arrow_schema
     failures: list[Failure] = []
     row_counts: list[int] = []
-    with replace_when_whole(path) as temporary, open_writer(temporary, schema) as writer:
-        for table in _mapped_tables(rows, function, itertools.count(), first_row, on_loaded):
+    tables = _mapped_tables(rows, function, itertools.count(), first_row, on_loaded)
+    # Where writing fails, the processes that decode are ended with the tables.
+    with contextlib.closing(tables), replace_when_whole(path) as temporary, open_writer(temporary, schema) as writer:
+        for table in tables:
             failures += _failures(table, strict)
             stored, counts = _stored_rows(table, function, schema, path.parent)
             writer.write_table(stored)
@@ -129,7 +132,7 @@ def _mapped_tables(
     numbers: Iterable[int],
     first_row: int | None,
     on_loaded: Callable[[int], object] | None,
-) -> Iterator[pa.Table]:
+) -> Generator[pa.Table, None, None]:
     """The rows without their recordings, with what the function adds; `numbers` are the rows' in the shard."""
     has_recordings = rows.features[function.audio_column] not in TEXT
     tables = _joined(_tables(rows, ROWS_IN_TABLE)) if has_recordings else _tables(rows, ROWS_AT_ONCE)
