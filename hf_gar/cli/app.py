@@ -1,7 +1,7 @@
 """`hf-gar app`: a page that searches a job by sound."""
 
 import argparse
-import threading
+import time
 from typing import Any
 
 from hf_gar.cli.options import add_index_option, add_job_model_options, whole_number
@@ -50,8 +50,8 @@ def run(options: argparse.Namespace) -> int:
     )[1]
     print(f"The app is at {address}; Ctrl-C ends it.", flush=True)
     try:
-        threading.Event().wait()
+        while True:  # not in one wait for an event: where Polars is loaded, a signal does not end it
+            time.sleep(1)
     except Stopped as stopped:  # the usual way to end the app: nothing is left to resume
         app.close(verbose=False)
         return stopped.exit_code
-    return 0
