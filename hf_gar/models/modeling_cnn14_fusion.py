@@ -147,7 +147,7 @@ class Cnn14FusionModel(FusionModel):
                 layers.append(tap_to_frames(x.transpose(2, 3), MEL_FRAMES_PER_FRAME // reduction))
             x = self.dropout(x)
         if self.is_unfused:
-            layers.append(x.mean(2).transpose(1, 2))
+            layers.append(x.mean(2).transpose(1, 2).contiguous())
         return LayerOutputs(layers)
 
     def frame_counts(self, lengths: torch.Tensor) -> torch.Tensor:

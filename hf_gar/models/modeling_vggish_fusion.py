@@ -120,8 +120,9 @@ class VGGishFusionModel(FusionModel):
             x = self.convolutions[str(layer)](x).relu_()
             if layer in self.fused_layers:
                 layers.append(tap_to_frames(x, x.shape[2] // FRAMES_PER_PATCH))
-        # (patch, channel, time, frequency) is flattened in the order time, frequency, channel.
-        x = nn.functional.max_pool2d(x, 2).permute(0, 2, 3, 1).flatten(1)
+        # (patch, channel, time, frequency) is flattened in the order time, frequency, channel; of a copy, since a graph
+        # may be run on another memory layout than it was traced with.
+        x = nn.functional.max_pool2d(x, 2).permute(0, 2, 3, 1).clone(memory_format=torch.contiguous_format).flatten(1)
         for layer in FULLY_CONNECTED:
             if layer > self.fused_layers[-1]:
                 break
