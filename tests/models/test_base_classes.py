@@ -214,4 +214,10 @@ def test_weights_are_loaded_in_the_fast_layout_and_saved_as_before(model, reposi
             kernels = [weight.transpose(2, 3) for weight in kernels]
         assert all(weight.is_contiguous(memory_format=torch.channels_last) for weight in kernels)
         loaded.save_pretrained(tmp_path)
-        assert (tmp_path / "model.safetensors").read_bytes() == (repository / "model.safetensors").read_bytes()
+        saved, before = (
+            # transformers 5.0 gives some weights of a backbone another name where it saves what it loaded.
+            {model.stored_name(name): weight for name, weight in load_file(folder / "model.safetensors").items()}
+            for folder in (tmp_path, repository)
+        )
+        assert saved.keys() == before.keys()
+        assert all(torch.equal(saved[name], weight) for name, weight in before.items())
